@@ -1,0 +1,93 @@
+"""What can go wrong, sorted by who has to act.
+
+Errors carry data; `services.replies` alone turns one into a POP3 reply, the observers alone
+turn one into a log level or a metric label.
+"""
+
+from __future__ import annotations
+
+
+class ProxyError(Exception):
+    """Root of every error this program raises on purpose."""
+
+
+# --- Temporary: worth trying again later -------------------------------------------------------
+
+
+class Temporary(ProxyError):
+    """Nobody did wrong; the same request may succeed later."""
+
+
+class UpstreamUnreachable(Temporary):
+    """No connection, a broken one, a time-out, or an answer that is not POP3."""
+
+
+class UpstreamBusy(Temporary):
+    """Upstream said "not now": [IN-USE], [LOGIN-DELAY] or [SYS/TEMP] (RFC 2449 §8, RFC 3206)."""
+
+    def __init__(self, text: str, retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+        """Seconds upstream asked us to wait, where it said so."""
+
+
+class StoreUnavailable(Temporary):
+    """The catalogue or the blobs cannot be read or written (disk full, I/O error)."""
+
+
+# --- Permanent: a person has to act ------------------------------------------------------------
+
+
+class Permanent(ProxyError):
+    """Trying again changes nothing until a person acts."""
+
+
+class UpstreamRefusedLogin(Permanent):
+    """Upstream does not take this user name and password."""
+
+
+class UpstreamUnusable(Permanent):
+    """Upstream lacks what was asked for (TLS, a login mechanism) or says [SYS/PERM]."""
+
+
+class StoreTooNew(Permanent):
+    """The store was written by a newer version of this program."""
+
+
+class DataDirInUse(Permanent):
+    """Another proxy runs on this data directory."""
+
+
+class BadConfig(Permanent):
+    """The configuration cannot be used; every problem found is listed."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+# --- Refusal: the asking side is wrong ---------------------------------------------------------
+
+
+class Refusal(ProxyError):
+    """The device or the operator asked for something that is not to be had."""
+
+
+class BadLogin(Refusal):
+    """Unknown account, wrong password, or a device that may not log in."""
+
+
+class NoSuchMessage(Refusal):
+    """A message number outside the view, or one marked as deleted (RFC 1939 §5)."""
+
+
+class NotFound(Refusal):
+    """An operator named an account, a device or a message that does not exist."""
+
+
+class AlreadyExists(Refusal):
+    """An operator asked for a name that is taken."""
+
+
+class BadRequest(Refusal):
+    """An operator's request is malformed."""

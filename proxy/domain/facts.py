@@ -1,0 +1,104 @@
+"""What can be observed. Frozen values, no prose; no octet of mail or password in any of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """One device session, from accept to close."""
+
+    peer: str
+    account: str
+    """Empty when nobody logged in."""
+    device: str
+    tls: bool
+    ended: Literal["quit", "eof", "timeout", "error", "refused", "shutdown", "abort"]
+    retrieved: int
+    deleted: int
+    octets_in: int
+    octets_out: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRefused:
+    peer: str
+    account: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceEnrolled:
+    account: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncFinished:
+    account: str
+    listed: int
+    fetched: int
+    octets: int
+    expunged: int
+    left: int
+    """Messages that had left the upstream since the last sync."""
+    failed: int
+    """Messages upstream listed but would not hand out."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SyncFailed:
+    account: str
+    kind: str
+    """Name of the error's class."""
+    reason: str
+    retry_in: float
+    """Seconds until the next attempt in the background."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListingDoubted:
+    """All known mail vanished from a listing at once; nothing follows from it until it repeats."""
+
+    account: str
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobDamaged:
+    """A blob is missing or not what was stored; the message is fetched again."""
+
+    account: str
+    message_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    account: str
+    messages: int
+    octets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unexpected:
+    """An exception nobody planned for: a bug. `where` names the task it ended."""
+
+    where: str
+    error: BaseException
+
+
+Fact = (
+    SessionEnded
+    | LoginRefused
+    | DeviceEnrolled
+    | SyncFinished
+    | SyncFailed
+    | ListingDoubted
+    | BlobDamaged
+    | Purged
+    | Unexpected
+)

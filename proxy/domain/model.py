@@ -1,0 +1,160 @@
+"""The nouns: account, device, message, and what is known of each.
+
+Times are Unix times in seconds (`float`), always handed in by the caller's clock. Sizes are
+octets of the message as it is sent, CRLF line ends included, dot-stuffing excluded.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+
+from proxy.domain.policy import ViewKind
+
+_UID = re.compile(r"[\x21-\x7e]{1,70}")
+_DEVICE_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
+
+DEFAULT_DEVICE = "default"
+
+
+def is_valid_uid(uid: str) -> bool:
+    """1 to 70 characters in the range 0x21 to 0x7E (RFC 1939 §7)."""
+    return _UID.fullmatch(uid) is not None
+
+
+def is_valid_device_name(name: str) -> bool:
+    """1 to 32 of `A-Z a-z 0-9 . _ -`."""
+    return _DEVICE_NAME.fullmatch(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a login is made with. The password is octets: it goes upstream as it came."""
+
+    username: str
+    password: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One upstream mailbox as the store knows it; its policy comes from the configuration."""
+
+    id: int
+    name: str
+    declared: bool
+    verifier: str | None = field(repr=False)
+    """Argon2id string of a pass-through account's last accepted password."""
+    created_at: float
+    synced_at: float | None
+    """When the last successful sync ended."""
+    failed_at: float | None
+    """When the last failed sync ended, if it is later than `synced_at`."""
+    failure: str
+    """Why that one failed; empty when there is none."""
+    upstream_count: int
+    """Messages upstream held at the last successful sync."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    id: int
+    account_id: int
+    name: str
+    view: ViewKind | None
+    """None: what the account's policy says."""
+    since: float | None
+    """Mail that arrived at this time or earlier is not for this device; None: all mail is."""
+    has_app_password: bool
+    created_at: float
+    seen_at: float | None
+    """Last login, to within `services.maildrops.SEEN_RESOLUTION` seconds on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One stored message, as views show it."""
+
+    id: int
+    uid: str
+    """The UIDL devices see: 1–70 characters of 0x21–0x7E, unique in the account for ever."""
+    digest: bytes
+    """SHA-256 of the blob, 32 octets."""
+    octets: int
+    dots: bool
+    """Whether any line begins with a dot, so that RETR has to stuff."""
+
+
+class Upstream(Enum):
+    """Where the upstream copy of a message is, as far as the last listing told."""
+
+    PRESENT = "present"
+    GONE = "gone"
+    """No longer listed, and not by our doing."""
+    EXPUNGED = "expunged"
+    """Deleted by us: DELE, and QUIT answered +OK."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownMessage:
+    """What the sync remembers of a message it has fetched once."""
+
+    id: int
+    upstream_uid: str
+    """What upstream calls it; for an upstream without UIDL, "" ."""
+    upstream_octets: int
+    """The size LIST gave, which need not be true."""
+    digest: bytes
+    header_digest: bytes | None
+    """`fingerprint.header_digest` of the message; None when the header identifies nothing."""
+    upstream: Upstream
+    blob_kept: bool
+    """False once the blob is purged, or found missing or damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Octets received whole, not yet in the catalogue."""
+
+    digest: bytes
+    octets: int
+    dots: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A message that came down complete, ready to enter the catalogue with its blob."""
+
+    upstream_uid: str
+    upstream_octets: int
+    blob: Blob
+    header_digest: bytes | None
+    received_at: float
+    """When it is taken to have arrived; decides whether a new device's backlog includes it."""
+    repairs: int | None = None
+    """Id of the known message whose lost blob this replaces; its digest is the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A known message found again under another upstream name, size or state."""
+
+    message_id: int
+    upstream_uid: str
+    upstream_octets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Who has one message: what retention decides on."""
+
+    message_id: int
+    digest: bytes
+    fetched_at: float
+    deleted_everywhere: bool
+    waiting: int
+    """Active devices that are to get it and have not."""
+    having: int
+    """Devices that retrieved or deleted it."""
+    left_upstream_at: float | None
+    last_delivery_at: float | None

@@ -1,0 +1,207 @@
+"""The only meeting point of the two faces: the catalogue and the blobs.
+
+Each verb is one transaction, whole or not at all, under the store's own lock; none is held across
+a network wait. Times are Unix times handed in as `at`. A verb returns after its effect is on disk,
+so what it made visible survives `kill -9`. Every verb may raise `StoreUnavailable`, and then has
+changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from proxy.domain.model import (
+    Account,
+    Blob,
+    Device,
+    Fetched,
+    Holding,
+    KnownMessage,
+    Message,
+    Sighting,
+)
+from proxy.domain.policy import RetentionPolicy, ViewKind
+
+
+class BlobWriter(Protocol):
+    """Takes the octets of one message; nothing is durable before `Store.add_messages`."""
+
+    async def write(self, data: bytes) -> None:
+        """Append. Small messages stay in memory, large ones go to a temporary file."""
+
+    async def finish(self) -> Blob:
+        """All octets are in."""
+
+    async def abort(self) -> None:
+        """Forget what was written. Harmless after `finish` and `Store.add_messages`."""
+
+
+class BlobReader(Protocol):
+    """An open blob. Reading is from the page cache as a rule, so it does not await."""
+
+    def read(self, octets: int) -> bytes:
+        """The next at most `octets` octets, b"" at the end.
+
+        Raises:
+            StoreUnavailable: the file cannot be read.
+        """
+
+    def close(self) -> None: ...
+
+
+class Accounts(Protocol):
+    async def accounts(self) -> list[Account]:
+        """All of them, by name."""
+
+    async def account(self, name: str) -> Account | None: ...
+
+    async def ensure_account(self, name: str, *, declared: bool, at: float) -> Account:
+        """The account of this exact name, made if it is new; `declared` is kept up to date."""
+
+    async def set_verifier(self, account_id: int, verifier: str | None) -> None: ...
+
+    async def note_sync(
+        self, account_id: int, *, at: float, upstream_count: int | None = None, failure: str = ""
+    ) -> None:
+        """Remember how a sync ended; an empty `failure` means it succeeded."""
+
+
+class Devices(Protocol):
+    async def devices(self, account_id: int) -> list[Device]:
+        """By name."""
+
+    async def device(self, account_id: int, name: str) -> Device | None:
+        """Names are compared without case."""
+
+    async def device_by_app_password(self, account_id: int, password_hash: bytes) -> Device | None:
+        """The device whose app password has this SHA-256."""
+
+    async def add_device(
+        self,
+        account_id: int,
+        name: str,
+        *,
+        since: float | None,
+        view: ViewKind | None = None,
+        app_password_hash: bytes | None = None,
+        at: float,
+    ) -> Device:
+        """Make a device.
+
+        Raises:
+            AlreadyExists: the account has one of this name.
+        """
+
+    async def rename_device(self, device_id: int, name: str) -> None:
+        """Raises:
+        AlreadyExists: the account has one of this name.
+        """
+
+    async def remove_device(self, device_id: int) -> None:
+        """Forget the device and its deliveries."""
+
+    async def reset_device(self, device_id: int) -> None:
+        """Forget its deliveries and its `since`: the next view shows all mail in the store."""
+
+    async def note_seen(self, device_id: int, *, at: float) -> None: ...
+
+
+class Views(Protocol):
+    def version(self, account_id: int) -> int:
+        """Grows whenever `messages` or any device's `hidden` of this account may have changed.
+
+        In memory, no I/O: what a cache of views is checked against.
+        """
+
+    async def messages(self, account_id: int) -> tuple[Message, ...]:
+        """What views are cut from, oldest first: blob in the store, not deleted everywhere."""
+
+    async def hidden(self, device_id: int, view: ViewKind) -> frozenset[int]:
+        """Ids of messages that this device does not see: deleted, before its `since`, and for
+        the view "undelivered" those it has retrieved."""
+
+    async def removed_upstream(self, account_id: int) -> frozenset[int]:
+        """Ids of messages that left the upstream by somebody else's doing."""
+
+    def open_blob(self, message: Message) -> BlobReader:
+        """Raises:
+        StoreUnavailable: the file is missing or has another size; the message is then fetched
+            again at the next sync while upstream has it.
+        """
+
+    async def commit_session(
+        self,
+        device_id: int,
+        *,
+        retrieved: Collection[int],
+        deleted: Collection[int],
+        everywhere: bool,
+        at: float,
+    ) -> None:
+        """Make a session's marks durable: the commit of QUIT (RFC 1939 §6).
+
+        Commits of many sessions share a transaction. Committing twice is harmless. With
+        `everywhere`, `deleted` messages are hidden from all devices and due upstream.
+        """
+
+
+class Syncing(Protocol):
+    async def known(self, account_id: int) -> list[KnownMessage]:
+        """All messages ever fetched, purged ones too, in order of arrival."""
+
+    def new_blob(self) -> BlobWriter: ...
+
+    async def add_messages(self, account_id: int, fetched: Sequence[Fetched], *, at: float) -> None:
+        """Make blobs durable, then make the messages visible, all of them or none.
+
+        The UIDL devices see is upstream's own unless that is invalid or was ever used in this
+        account; then one is minted from the digest.
+        """
+
+    async def note_listing(
+        self,
+        account_id: int,
+        *,
+        gone: Collection[int],
+        seen: Collection[Sighting],
+        at: float,
+    ) -> None:
+        """Apply what a listing told: messages that left, messages found again."""
+
+    async def holdings(
+        self, account_id: int, *, present: bool, retention: RetentionPolicy, at: float
+    ) -> list[Holding]:
+        """Who has which message with a blob, for those present upstream or for those not.
+
+        A device is active when it was seen within `retention.device_expiry` of `at`.
+        """
+
+    async def is_intact(self, digest: bytes) -> bool:
+        """Re-read the blob and compare. A missing or damaged one is marked to be fetched again."""
+
+    async def note_expunged(self, message_ids: Collection[int], *, at: float) -> None:
+        """Upstream has answered QUIT with +OK after our DELE for these."""
+
+    async def purge(self, account_id: int, message_ids: Collection[int], *, at: float) -> int:
+        """Drop blobs; rows stay as tombstones, so that their UIDLs are never used again.
+
+        Returns the octets freed.
+        """
+
+
+class Store(Accounts, Devices, Views, Syncing, Protocol):
+    """The whole store."""
+
+    async def size(self, account_id: int) -> tuple[int, int]:
+        """Messages with a blob, and their octets."""
+
+    async def deliveries(self, message_id: int) -> list[tuple[str, float | None, float | None]]:
+        """Device name, retrieved at, deleted at."""
+
+    async def waiting(self, device_id: int) -> int:
+        """Messages in the store that are for this device, which it neither has nor deleted."""
+
+    async def is_writable(self) -> bool: ...
+
+    async def close(self) -> None: ...

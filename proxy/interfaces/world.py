@@ -1,0 +1,102 @@
+"""The doors to the machine: network, clock, entropy, passwords.
+
+The simulation hands in a seeded world; production hands in the adapters. Transports and protocols
+are asyncio's own abstract classes, so that one session code runs on sockets and in simulation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+P = TypeVar("P", bound=asyncio.Protocol)
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """How to verify an upstream: its name in the certificate, and an extra trust root."""
+
+    server_name: str
+    ca_file: str
+
+
+class Listener(Protocol):
+    """An open listening socket."""
+
+    address: str
+    """"host:port" as bound, the real port included."""
+
+    async def close(self) -> None:
+        """Stop accepting; sessions already accepted go on."""
+
+
+class Network(Protocol):
+    """Connections out and in. Every failure to connect is `UpstreamUnreachable`."""
+
+    async def connect(
+        self, host: str, port: int, factory: Callable[[], P], tls: UpstreamTls | None
+    ) -> tuple[asyncio.Transport, P]:
+        """Open a connection; with `tls`, return only after the handshake.
+
+        Raises:
+            UpstreamUnreachable: refused, no such host, or the certificate does not verify.
+        """
+
+    async def start_upstream_tls(
+        self, transport: asyncio.Transport, protocol: asyncio.Protocol, tls: UpstreamTls
+    ) -> asyncio.Transport:
+        """Upgrade an upstream connection (RFC 2595 §4); the old transport is not used again."""
+
+    async def listen(
+        self, address: str, factory: Callable[[], asyncio.Protocol], *, tls: bool
+    ) -> Listener:
+        """Accept connections on "host:port" (port 0: any free one).
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+
+    async def start_device_tls(
+        self, transport: asyncio.Transport, protocol: asyncio.Protocol
+    ) -> asyncio.Transport:
+        """Upgrade an accepted connection with our certificate.
+
+        Raises:
+            OSError: the handshake failed.
+        """
+
+    @property
+    def offers_tls(self) -> bool:
+        """Whether there is a certificate, and so STLS."""
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Unix time in seconds. Waiting is done with the event loop, not with this."""
+
+
+class Entropy(Protocol):
+    def token(self, octets: int) -> bytes:
+        """Unpredictable octets for secrets."""
+
+    def uniform(self, low: float, high: float) -> float:
+        """A number for jitter; need not be unpredictable."""
+
+
+class Passwords(Protocol):
+    """Slow hashing of passwords that people choose."""
+
+    async def hash(self, password: bytes) -> str:
+        """A verifier string that carries its own parameters and salt."""
+
+    async def verify(self, verifier: str, password: bytes) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    network: Network
+    clock: Clock
+    entropy: Entropy
+    passwords: Passwords
