@@ -1,0 +1,1 @@
+"""The whole thing on one machine: an embedded upstream with sample mail, and devices that play."""

@@ -18,6 +18,7 @@ DAY = 86400.0
 
 TlsMode = Literal["implicit", "starttls", "none"]
 ViewKind = Literal["all", "undelivered"]
+PlaintextLogin = Literal["never", "loopback", "always"]
 UpstreamRetention = Literal["keep", "delivered", "age", "delivered-or-age"]
 
 
@@ -32,6 +33,16 @@ class UpstreamServer:
     """PEM file with trust roots beside the system's; empty: the system's alone."""
     auth: Literal["auto", "user", "plain"] = "auto"
     """"auto" takes AUTH PLAIN where it is offered, else USER and PASS."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPolicy:
+    """What holds for every device session."""
+
+    plaintext_login: PlaintextLogin = "loopback"
+    """From where logins without TLS are allowed."""
+    autologout: Seconds = Seconds(10 * MINUTE)
+    """Silence after which a session is dropped; RFC 1939 §3 sets ten minutes as the least."""
 
 
 @dataclass(frozen=True, slots=True)

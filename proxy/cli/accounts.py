@@ -1,0 +1,104 @@
+"""`status` and `account …`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from proxy.cli.common import Config, Json, ago, octets, operate, print_json, print_table
+
+app = typer.Typer(help="Look at accounts and sync them.", no_args_is_help=True)
+
+
+def status(config: Config = None, as_json: Json = False) -> None:
+    """Show every account with its devices: what each still has to get, and how syncing goes."""
+    result = operate(config, "status")
+    if as_json:
+        print_json(result)
+        return
+    if not result["accounts"]:
+        typer.echo("No account yet. One appears when a device logs in, or when it is declared.")
+    for row in result["accounts"]:
+        _print_account(row)
+
+
+@app.command("list")
+def list_(config: Config = None, as_json: Json = False) -> None:
+    """List all accounts, declared ones and those made by a login."""
+    rows = operate(config, "account list")
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("ACCOUNT", "UPSTREAM", "MESSAGES", "STORED", "DEVICES", "SYNCED", "TROUBLE"),
+        (
+            (
+                row["account"],
+                row["upstream"],
+                row["messages"],
+                octets(row["octets"]),
+                row["devices"],
+                ago(row["synced_at"]),
+                row["failure"] or "-",
+            )
+            for row in rows
+        ),
+    )
+
+
+@app.command()
+def show(account: str, config: Config = None, as_json: Json = False) -> None:
+    """Show one account and its devices."""
+    row = operate(config, "account show", account=account)
+    if as_json:
+        print_json(row)
+    else:
+        _print_account(row)
+
+
+@app.command()
+def sync(account: str, config: Config = None, as_json: Json = False) -> None:
+    """Sync a declared account now, and say what came of it."""
+    row = operate(config, "account sync", account=account)
+    if as_json:
+        print_json(row)
+        return
+    typer.echo(
+        f"{account}: {row['listed']} messages upstream, {row['fetched']} fetched "
+        f"({octets(row['octets'])}), {row['expunged']} deleted upstream, "
+        f"{row['failed']} not handed out, in {row['seconds']} s"
+    )
+
+
+def _print_account(row: dict[str, Any]) -> None:
+    kind = "declared" if row["declared"] else "pass-through"
+    typer.echo(
+        f"{row['account']} ({kind}) at {row['upstream']}: {row['upstream_messages']} messages "
+        f"upstream, {row['messages']} stored ({octets(row['octets'])}), "
+        f"synced {ago(row['synced_at'])}"
+    )
+    if row["failure"]:
+        again = f"; next attempt in {row['retry_in']} s" if row["retry_in"] else ""
+        typer.echo(f"  last sync failed {ago(row['failed_at'])}: {row['failure']}{again}")
+    print_device_table(row["devices"])
+
+
+def print_device_table(rows: list[dict[str, Any]]) -> None:
+    """Devices of one account."""
+    if not rows:
+        typer.echo("  no devices yet")
+        return
+    print_table(
+        ("  DEVICE", "WAITING", "VIEW", "APP PASSWORD", "LAST SEEN"),
+        (
+            (
+                "  " + row["device"],
+                row["waiting"],
+                row["view"],
+                "yes" if row["app_password"] else "no",
+                ago(row["seen_at"]),
+            )
+            for row in rows
+        ),
+    )

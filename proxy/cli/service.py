@@ -1,0 +1,174 @@
+"""`serve`, `demo`, `check` and `status`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from proxy.adapters import logs
+from proxy.app import App, running, upstream_network
+from proxy.cli.accounts import status
+from proxy.cli.common import (
+    FAILED,
+    Config,
+    Json,
+    errors_end_the_command,
+    print_json,
+    run,
+    settings_from,
+)
+from proxy.config.schema import DeclaredAccount, Settings
+from proxy.demo import play, stage
+from proxy.domain.errors import BadConfig, ProxyError
+from proxy.domain.model import Credentials
+from proxy.services import upstream
+
+
+def add_commands(app: typer.Typer) -> None:
+    app.command()(serve)
+    app.command()(demo)
+    app.command()(check)
+    app.command()(status)
+
+
+def serve(config: Config = None) -> None:
+    """Run the proxy until SIGTERM or Ctrl-C; SIGHUP reloads the configuration.
+
+    Prints one line "ready" with its addresses once every listener is open.
+    """
+    with errors_end_the_command():
+        settings = settings_from(config)
+        logs.configure(settings.log.level, settings.log.format)
+        run(_serve(settings, config))
+
+
+async def _serve(settings: Settings, config: Path | None) -> None:
+    stop, reload = asyncio.Event(), asyncio.Event()
+    _on_signals(stop, reload)
+    async with running(settings) as app:
+        announce(app)
+        while not stop.is_set():
+            await _either(stop, reload)
+            if reload.is_set():
+                reload.clear()
+                _reload(app, config)
+
+
+def announce(app: App) -> None:
+    """The one line that scripts wait for."""
+    addresses = " ".join(f"{name}={address}" for name, address in app.addresses)
+    typer.echo(f"ready {addresses}")
+    structlog.get_logger().info("ready", **dict(app.addresses))
+
+
+def _reload(app: App, config: Path | None) -> None:
+    """A configuration that cannot be used changes nothing."""
+    log = structlog.get_logger()
+    try:
+        app.reload(settings_from(config))
+    except (BadConfig, OSError) as error:
+        log.error("reload refused, the old configuration stays", reason=str(error))
+    else:
+        log.info("configuration reloaded")
+
+
+def _on_signals(stop: asyncio.Event, reload: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+
+
+async def _either(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+def demo(
+    play_devices: Annotated[
+        bool, typer.Option("--play", help="Play two devices, show what each got, and end.")
+    ] = False,
+) -> None:
+    """Run the proxy in front of an embedded mailbox with sample mail; nothing is kept.
+
+    Point a mail program at the address it prints, or let --play show the whole story.
+    """
+    with errors_end_the_command():
+        logs.configure("warning", "text")
+        run(play.show(typer.echo) if play_devices else _demo())
+
+
+async def _demo() -> None:
+    stop = asyncio.Event()
+    _on_signals(stop, asyncio.Event())
+    async with stage.set_up() as demo_stage:
+        typer.echo(demo_stage.instructions())
+        announce(demo_stage.app)
+        await stop.wait()
+
+
+def check(config: Config = None, as_json: Json = False) -> None:
+    """Validate the configuration, log in to every declared upstream, print what it offers."""
+    with errors_end_the_command():
+        settings = settings_from(config)
+        logs.configure("error", "text")
+        rows = run(_check(settings))
+    if as_json:
+        print_json(rows)
+    else:
+        typer.echo("The configuration is valid.")
+        for row in rows:
+            typer.echo(f"{row['account']} at {row['upstream']}: {row['result']}")
+            if row["offers"]:
+                typer.echo(f"  offers {row['offers']}")
+    if any(not row["ok"] for row in rows):
+        raise typer.Exit(FAILED)
+
+
+async def _check(settings: Settings) -> list[dict[str, str | bool]]:
+    rows = [await _check_account(account) for account in settings.account]
+    if settings.upstream.host and settings.accounts.pass_through:
+        rows.append(await _check_default(settings))
+    return rows
+
+
+async def _check_account(account: DeclaredAccount) -> dict[str, str | bool]:
+    server = account.policy.upstream
+    row: dict[str, str | bool] = {
+        "account": account.name,
+        "upstream": f"{server.host}:{server.port}",
+        "offers": "",
+    }
+    credentials = Credentials(account.username, account.password)
+    try:
+        session = await upstream.open_session(upstream_network(), server, credentials)
+        row["offers"] = " ".join(session.capabilities)
+        count, size = await session.stat()
+        await session.quit()
+    except ProxyError as error:
+        return {**row, "ok": False, "result": f"{type(error).__name__}: {error}"}
+    return {**row, "ok": True, "result": f"login accepted, {count} messages, {size} octets"}
+
+
+async def _check_default(settings: Settings) -> dict[str, str | bool]:
+    """The upstream of pass-through accounts, as far as one gets without a password."""
+    server = settings.upstream
+    row: dict[str, str | bool] = {
+        "account": "pass-through accounts",
+        "upstream": f"{server.host}:{server.port}",
+        "offers": "",
+    }
+    try:
+        session = await upstream.connect(upstream_network(), server)
+        row["offers"] = " ".join(session.capabilities)
+        await session.quit()
+    except ProxyError as error:
+        return {**row, "ok": False, "result": f"{type(error).__name__}: {error}"}
+    return {**row, "ok": True, "result": "reachable"}

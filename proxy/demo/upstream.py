@@ -1,0 +1,93 @@
+"""A small POP3 server over a mailbox in memory: the upstream of the demo and of the simulation.
+
+It shares the machine and the session of the device face, and nothing else of the proxy.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from dataclasses import dataclass, field
+
+from proxy.domain.errors import BadLogin
+from proxy.domain.facts import Fact
+from proxy.domain.model import Message
+from proxy.domain.policy import SessionPolicy
+from proxy.domain.view import Listing, View
+from proxy.interfaces.world import Network
+from proxy.services.pop3_session import Face, Pop3Session
+
+
+@dataclass(slots=True)
+class Mailbox:
+    """One user's mail, and a record of what was asked of it."""
+
+    username: str
+    password: bytes = field(repr=False)
+    mails: dict[str, bytes] = field(default_factory=dict)
+    """UIDL → octets, in order of arrival."""
+    logins: int = 0
+    retrieved: Counter[str] = field(default_factory=Counter)
+    """How often RETR (or TOP) was asked for each UIDL."""
+    _arrived: int = 0
+
+    def deliver(self, octets: bytes) -> str:
+        """Put a mail in; every line ends in CRLF. Returns its UIDL."""
+        self._arrived += 1
+        uid = f"{self.username}-{self._arrived:05}"
+        self.mails[uid] = octets
+        return uid
+
+
+class MailboxServer:
+    """Sessions on a mailbox. Every login sees the mail that is there at that moment."""
+
+    def __init__(self, mailbox: Mailbox, network: Network) -> None:
+        self.mailbox = mailbox
+        self._sessions: set[Pop3Session] = set()
+        policy = SessionPolicy(plaintext_login="always")
+        self._face = Face(self, network, _Silence(), policy, "demo-mailbox")
+
+    def session(self) -> Pop3Session:
+        """A protocol for one accepted connection."""
+        return Pop3Session(self._face, self._sessions, tls=False)
+
+    async def login(self, username: str, password: bytes, peer: str) -> _MailboxMaildrop:
+        if (username, password) != (self.mailbox.username, self.mailbox.password):
+            raise BadLogin("wrong password")
+        self.mailbox.logins += 1
+        return _MailboxMaildrop(self.mailbox)
+
+
+class _MailboxMaildrop:
+    device = ""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self.account = mailbox.username
+        self._mailbox = mailbox
+        self._uids = list(mailbox.mails)
+        self.view = View(
+            Listing(
+                [
+                    # Stuffing is never wrong, so nobody looks whether there are dots.
+                    Message(number, uid, b"", len(mailbox.mails[uid]), dots=True)
+                    for number, uid in enumerate(self._uids)
+                ]
+            )
+        )
+
+    def open(self, message: Message) -> io.BytesIO:
+        self._mailbox.retrieved[message.uid] += 1
+        return io.BytesIO(self._mailbox.mails.get(message.uid, b""))
+
+    async def commit(self) -> None:
+        for number in self.view.deleted_ids():
+            self._mailbox.mails.pop(self._uids[number], None)
+
+    def close(self) -> None:
+        pass
+
+
+class _Silence:
+    def observe(self, fact: Fact) -> None:
+        pass

@@ -1,0 +1,44 @@
+"""Which accounts there may be, and what policy each has: the configuration as services see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from proxy.domain.model import Credentials
+from proxy.domain.policy import AccountPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredAccount:
+    """An account that stands in the configuration with its upstream password."""
+
+    name: str
+    credentials: Credentials
+    policy: AccountPolicy
+
+
+class Directory:
+    """One per process; a reload replaces its content, so that all who hold it see the new one."""
+
+    def __init__(
+        self, declared: Iterable[DeclaredAccount], default: AccountPolicy, *, pass_through: bool
+    ) -> None:
+        self.replace(declared, default, pass_through=pass_through)
+
+    def replace(
+        self, declared: Iterable[DeclaredAccount], default: AccountPolicy, *, pass_through: bool
+    ) -> None:
+        self._declared = {account.name: account for account in declared}
+        self.default = default
+        self.pass_through = pass_through and bool(default.upstream.host)
+
+    def declared(self, name: str) -> DeclaredAccount | None:
+        return self._declared.get(name)
+
+    def all_declared(self) -> list[DeclaredAccount]:
+        return list(self._declared.values())
+
+    def policy(self, name: str) -> AccountPolicy:
+        declared = self._declared.get(name)
+        return declared.policy if declared else self.default

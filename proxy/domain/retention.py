@@ -1,0 +1,37 @@
+"""When a message may leave the upstream, and when it may leave the store."""
+
+from __future__ import annotations
+
+from proxy.domain.model import Holding
+from proxy.domain.policy import RetentionPolicy
+
+
+def due_upstream(holding: Holding, policy: RetentionPolicy, now: float) -> bool:
+    """Whether the policy wants this message deleted upstream.
+
+    "delivered" needs at least one device that has the message: an account whose devices are all
+    yet to come, or have all been silent too long, keeps its mail upstream.
+    """
+    if holding.deleted_everywhere:
+        return True
+    delivered = holding.waiting == 0 and holding.having > 0
+    old = now - holding.fetched_at >= policy.upstream_age
+    return {
+        "keep": False,
+        "delivered": delivered,
+        "age": old,
+        "delivered-or-age": delivered or old,
+    }[policy.upstream]
+
+
+def due_locally(holding: Holding, policy: RetentionPolicy, now: float) -> bool:
+    """Whether a message that has left the upstream may leave the store as well."""
+    if holding.waiting or holding.left_upstream_at is None:
+        return False
+    last_use = max(holding.left_upstream_at, holding.last_delivery_at or 0.0)
+    return now - last_use >= policy.local_keep
+
+
+def wants_upstream_deletions(policy: RetentionPolicy) -> bool:
+    """Whether any message can become due upstream under this policy."""
+    return policy.upstream != "keep" or policy.on_delete == "everywhere"

@@ -1,0 +1,60 @@
+"""Lets go of what retention no longer keeps: blobs of messages that are done with."""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy.domain.directory import Directory
+from proxy.domain.errors import ProxyError
+from proxy.domain.facts import Purged, Unexpected
+from proxy.domain.model import Account
+from proxy.domain.policy import HOUR
+from proxy.domain.retention import due_locally
+from proxy.interfaces.observer import Observer
+from proxy.interfaces.store import Store
+from proxy.interfaces.world import Clock
+from proxy.services.maildrops import Maildrops
+
+EVERY = HOUR
+"""Seconds between two rounds; retention counts in days."""
+
+
+class Janitor:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        observer: Observer,
+        directory: Directory,
+        maildrops: Maildrops,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._observer = observer
+        self._directory = directory
+        self._maildrops = maildrops
+
+    async def work(self) -> None:
+        """Make rounds until cancelled."""
+        while True:
+            try:
+                for account in await self._store.accounts():
+                    await self.clean(account)
+            except ProxyError as error:
+                self._observer.observe(Unexpected("janitor", error))
+            await asyncio.sleep(EVERY)
+
+    async def clean(self, account: Account) -> None:
+        """Purge what is due of one account, unless a session may still show it (promise 5)."""
+        async with self._maildrops.gate(account.id):
+            if self._maildrops.has_sessions(account.id):
+                return
+            now = self._clock.now()
+            retention = self._directory.policy(account.name).retention
+            holdings = await self._store.holdings(
+                account.id, present=False, retention=retention, at=now
+            )
+            due = [h.message_id for h in holdings if due_locally(h, retention, now)]
+            if due:
+                octets = await self._store.purge(account.id, due, at=now)
+                self._observer.observe(Purged(account.name, len(due), octets))

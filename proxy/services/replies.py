@@ -1,0 +1,18 @@
+"""Which POP3 reply an error becomes: text for people, response code for programs."""
+
+from __future__ import annotations
+
+from proxy.domain.errors import BadLogin, NoSuchMessage, Permanent, ProxyError, StoreUnavailable
+
+
+def reply_to(error: ProxyError) -> tuple[str, str]:
+    """Text and response code (RFC 2449 §8, RFC 3206 §4)."""
+    if isinstance(error, NoSuchMessage):
+        return str(error), ""
+    if isinstance(error, BadLogin):
+        return "login refused: check user name and password", "AUTH"
+    if isinstance(error, StoreUnavailable):
+        return "the mail store is not available, try again later", "SYS/TEMP"
+    if isinstance(error, Permanent):
+        return "the upstream server cannot be used; see the proxy's log", "SYS/PERM"
+    return "the upstream server cannot be reached to check the login, try again later", "SYS/TEMP"

@@ -1,0 +1,114 @@
+"""An outgoing connection as read and write, with back-pressure both ways and a deadline on each."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from proxy.domain.errors import UpstreamUnreachable
+
+READ_AHEAD = 256 * 1024
+"""Octets held before the peer is made to wait: bounds the memory of one connection."""
+
+
+class Stream(asyncio.Protocol):
+    """The protocol of one upstream connection."""
+
+    def __init__(self, timeout: float) -> None:
+        """`timeout`: seconds that one read or write may stand still."""
+        self._timeout = timeout
+        self._transport: asyncio.Transport | None = None
+        self._received = bytearray()
+        self._eof = False
+        self._error: Exception | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._readable = asyncio.Event()
+
+    # --- asyncio.Protocol -----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        self._readable.set()
+        if len(self._received) > READ_AHEAD and self._transport is not None:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        self._readable.set()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._eof = True
+        self._error = exc
+        self._readable.set()
+        self._writable.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    # --- what the session uses ------------------------------------------------------------------
+
+    async def read(self) -> bytes:
+        """All octets there are, at least one; b"" when the peer has closed.
+
+        Raises:
+            UpstreamUnreachable: nothing came in time, or the connection broke.
+        """
+        if not self._received and not self._eof:
+            self._readable.clear()
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await self._readable.wait()
+            except TimeoutError:
+                raise UpstreamUnreachable(
+                    f"upstream was silent for {self._timeout:.0f} seconds"
+                ) from None
+        data = bytes(self._received)
+        self._received.clear()
+        if not data and self._error is not None:
+            raise UpstreamUnreachable(f"the connection broke: {self._error}")
+        if not self._eof and self._transport is not None:
+            self._transport.resume_reading()
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Returns when the peer keeps up.
+
+        Raises:
+            UpstreamUnreachable: the peer took nothing in time, or the connection broke.
+        """
+        if self._transport is None or self._transport.is_closing():
+            raise UpstreamUnreachable("the connection is closed")
+        self._transport.write(data)
+        if self._writable.is_set():
+            return
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._writable.wait()
+        except TimeoutError:
+            raise UpstreamUnreachable(
+                f"upstream took nothing for {self._timeout:.0f} seconds"
+            ) from None
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        assert self._transport is not None  # noqa: S101 - set before the stream is handed out
+        return self._transport
+
+    def tls_started(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,242 @@
+"""All syncs of the process: one at a time for an account, so many at once for a host, when due.
+
+The faces ask for a sync and may wait for it; they never see an upstream session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxy.domain.directory import DeclaredAccount, Directory
+from proxy.domain.errors import ProxyError, UpstreamRefusedLogin, UpstreamUnreachable
+from proxy.domain.facts import SyncFailed, SyncFinished, Unexpected
+from proxy.domain.model import Account, Credentials
+from proxy.domain.policy import AccountPolicy
+from proxy.domain.schedule import next_interval, retry_delay
+from proxy.interfaces.observer import Observer
+from proxy.interfaces.store import Store
+from proxy.interfaces.world import World
+from proxy.services.sync import AccountSync, SyncMemory
+from proxy.services.upstream import UpstreamSession, open_session
+
+
+class SyncRun:
+    """One sync under way. Everybody who wants this account synced now waits for the same one."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        loop = asyncio.get_running_loop()
+        self.credentials = credentials
+        self.accepted: asyncio.Future[Account] = loop.create_future()
+        """The account, as soon as upstream has taken the login; or why it has not."""
+        self.finished: asyncio.Future[SyncFinished] = loop.create_future()
+
+    def succeed(self, result: SyncFinished) -> None:
+        self.finished.set_result(result)
+
+    def fail(self, error: ProxyError) -> None:
+        for future in (self.accepted, self.finished):
+            if not future.done():
+                future.set_exception(error)
+                # Nobody need be waiting.
+                future.exception()
+
+
+@dataclass(slots=True)
+class _AccountState:
+    """What is remembered of an account while the process runs. Times are the event loop's."""
+
+    memory: SyncMemory = field(default_factory=SyncMemory)
+    synced_at: float | None = None
+    not_before: float = 0.0
+    """Back-off after a failure."""
+    failures: int = 0
+    login_delay: float = 0.0
+
+
+class Syncs:
+    def __init__(
+        self, world: World, store: Store, observer: Observer, directory: Directory
+    ) -> None:
+        self._world = world
+        self._store = store
+        self._observer = observer
+        self._directory = directory
+        self._states: dict[str, _AccountState] = defaultdict(_AccountState)
+        self._runs: dict[str, SyncRun] = {}
+        self._hosts: dict[tuple[str, int], asyncio.Semaphore] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._background: dict[str, tuple[DeclaredAccount, asyncio.Task[None]]] = {}
+
+    # --- for the faces and the operator ---------------------------------------------------------
+
+    def freshen(self, name: str, credentials: Credentials) -> SyncRun | None:
+        """A sync if one is due by `max_age` and the back-off; the one under way if there is one."""
+        run = self._runs.get(name)
+        if run is not None:
+            return run
+        state = self._states.get(name)
+        now = asyncio.get_running_loop().time()
+        max_age = self._directory.policy(name).sync.max_age
+        if state is not None:
+            wait = max(max_age, state.login_delay)
+            fresh = state.synced_at is not None and now - state.synced_at < wait
+            if fresh or now < state.not_before:
+                return None
+        return self.start(name, credentials)
+
+    def start(self, name: str, credentials: Credentials) -> SyncRun:
+        """A sync now, or the one under way, whoever's credentials that uses."""
+        run = self._runs.get(name)
+        if run is None:
+            run = self._runs[name] = SyncRun(credentials)
+            self.spawn(self._perform(name, run))
+        return run
+
+    async def start_own(self, name: str, credentials: Credentials) -> SyncRun:
+        """A sync with exactly these credentials, after the one under way with others."""
+        while (run := self._runs.get(name)) is not None:
+            if run.credentials == credentials:
+                return run
+            with suppress(ProxyError):
+                await asyncio.shield(run.finished)
+        return self.start(name, credentials)
+
+    def retry_in(self, name: str) -> float:
+        """Seconds of back-off left."""
+        state = self._states.get(name)
+        now = asyncio.get_running_loop().time()
+        return max(state.not_before - now, 0.0) if state else 0.0
+
+    # --- in the background ----------------------------------------------------------------------
+
+    def follow_directory(self) -> None:
+        """Sync every declared account by its interval; call again when the directory changed."""
+        declared = {account.name: account for account in self._directory.all_declared()}
+        for name, (account, task) in list(self._background.items()):
+            if declared.get(name) != account:
+                task.cancel()
+                del self._background[name]
+        for name, account in declared.items():
+            if name not in self._background:
+                self._background[name] = account, self.spawn(self._repeat(account))
+
+    async def stop(self) -> None:
+        """Break off every sync; messages that came down whole are kept."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _repeat(self, account: DeclaredAccount) -> None:
+        draw = self._world.entropy.uniform
+        loop = asyncio.get_running_loop()
+        # Accounts do not all start in the same instant.
+        await asyncio.sleep(draw(0.0, min(2.0, account.policy.sync.interval)))
+        while True:
+            run = self.start(account.name, account.credentials)
+            with suppress(ProxyError):
+                await asyncio.shield(run.finished)
+            state = self._states[account.name]
+            pause = next_interval(account.policy.sync.interval, state.login_delay, draw(0.0, 1.0))
+            await asyncio.sleep(max(pause, state.not_before - loop.time()))
+
+    # --- one run --------------------------------------------------------------------------------
+
+    async def _perform(self, name: str, run: SyncRun) -> None:
+        policy = self._directory.policy(name)
+        try:
+            async with self._host_slot(policy):
+                result = await self._sync(name, policy, run)
+        except ProxyError as error:
+            await self._note_failure(name, run, error)
+        except asyncio.CancelledError:
+            run.fail(UpstreamUnreachable("the proxy is stopping"))
+            raise
+        except Exception as error:
+            self._observer.observe(Unexpected("sync", error))
+            await self._note_failure(name, run, UpstreamUnreachable("internal error"))
+        else:
+            self._observer.observe(result)
+            run.succeed(result)
+        finally:
+            del self._runs[name]
+
+    async def _sync(self, name: str, policy: AccountPolicy, run: SyncRun) -> SyncFinished:
+        session = await open_session(self._world.network, policy.upstream, run.credentials)
+        try:
+            declared = self._directory.declared(name) is not None
+            account = await self._store.ensure_account(
+                name, declared=declared, at=self._world.clock.now()
+            )
+            run.accepted.set_result(account)
+            state = self._states[name]
+            state.login_delay = session.login_delay
+            sync = self._account_sync(session, account, policy, state.memory)
+            result = await sync.run()
+        except BaseException:
+            session.abort()
+            raise
+        state.synced_at = asyncio.get_running_loop().time()
+        state.failures = 0
+        state.not_before = 0.0
+        return result
+
+    def _account_sync(
+        self, session: UpstreamSession, account: Account, policy: AccountPolicy, memory: SyncMemory
+    ) -> AccountSync:
+        return AccountSync(
+            session=session,
+            store=self._store,
+            clock=self._world.clock,
+            observer=self._observer,
+            account=account,
+            retention=policy.retention,
+            memory=memory,
+        )
+
+    async def _note_failure(self, name: str, run: SyncRun, error: ProxyError) -> None:
+        account = await self._known_account(name)
+        # A name that is no account leaves no trace, and one refused guess at the password of an
+        # account does not hold up those who know it.
+        guess = isinstance(error, UpstreamRefusedLogin) and not self._directory.declared(name)
+        delay = 0.0
+        if account is not None and not guess:
+            state = self._states[name]
+            state.failures += 1
+            delay = retry_delay(error, state.failures, self._world.entropy.uniform(0.0, 1.0))
+            state.not_before = asyncio.get_running_loop().time() + delay
+            with suppress(ProxyError):
+                await self._store.note_sync(
+                    account.id, at=self._world.clock.now(), failure=str(error)
+                )
+        self._observer.observe(
+            SyncFailed(name if account else "", type(error).__name__, str(error), delay)
+        )
+        run.fail(error)
+
+    async def _known_account(self, name: str) -> Account | None:
+        try:
+            account = await self._store.account(name)
+            if account is None and self._directory.declared(name):
+                account = await self._store.ensure_account(
+                    name, declared=True, at=self._world.clock.now()
+                )
+        except ProxyError:
+            return None
+        return account
+
+    def _host_slot(self, policy: AccountPolicy) -> asyncio.Semaphore:
+        """Waiting for a turn with this host, `max_sessions_per_host` at once."""
+        limit = policy.sync.max_sessions_per_host
+        return self._hosts.setdefault((policy.upstream.host, limit), asyncio.Semaphore(limit))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

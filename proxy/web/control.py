@@ -1,0 +1,96 @@
+"""The operator's door to a running proxy: HTTP over a Unix socket in the data directory.
+
+Who may open the socket may do everything; it is the owner's alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from proxy.domain import errors
+from proxy.domain.errors import ProxyError
+from proxy.services.admin import Admin
+
+SOCKET_PATH_LIMIT = 100
+"""Octets; the kernel's limit is 104 to 108."""
+
+
+def socket_path(data_dir: Path) -> Path:
+    """Where the socket of this data directory is."""
+    path = data_dir.resolve() / "control.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
+        return path
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"pop3-sync-proxy-{name}.sock"
+
+
+class ControlServer:
+    def __init__(self, runner: web.AppRunner, path: Path) -> None:
+        self._runner = runner
+        self._path = path
+
+    async def close(self) -> None:
+        await self._runner.cleanup()
+        self._path.unlink(missing_ok=True)
+
+
+async def start_control(data_dir: Path, admin: Admin) -> ControlServer:
+    """Take commands. The caller holds the data directory's lock, so an old socket is stale."""
+
+    async def call(request: web.Request) -> web.Response:
+        body = await request.json()
+        try:
+            result = await admin.call(body["command"], body["arguments"])
+        except ProxyError as error:
+            problem = {"error": type(error).__name__, "text": str(error)}
+            return web.json_response(problem, status=400)
+        return web.json_response({"result": result})
+
+    app = web.Application()
+    app.router.add_post("/call", call)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    path = socket_path(data_dir)
+    path.unlink(missing_ok=True)
+    before = os.umask(0o177)
+    try:
+        await web.UnixSite(runner, str(path)).start()
+    finally:
+        os.umask(before)
+    return ControlServer(runner, path)
+
+
+async def call_running(data_dir: Path, command: str, arguments: dict[str, Any]) -> Any:
+    """Run a command in the proxy that runs on this data directory.
+
+    Raises:
+        ConnectionError: none runs.
+        ProxyError: what the command raised there.
+    """
+    path = socket_path(data_dir)
+    try:
+        if path.stat().st_uid not in (os.getuid(), 0):
+            raise ConnectionError(f"{path} belongs to somebody else")
+    except FileNotFoundError:
+        raise ConnectionError("no proxy runs here") from None
+    connector = aiohttp.UnixConnector(str(path))
+    # A sync may take as long as it takes.
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
+        request = {"command": command, "arguments": arguments}
+        try:
+            async with http.post("http://proxy/call", json=request) as response:
+                answer = await response.json()
+        except aiohttp.ClientConnectionError as error:
+            raise ConnectionError(str(error)) from None
+    if "error" in answer:
+        kind = getattr(errors, answer["error"], ProxyError)
+        raise kind(answer["text"])
+    return answer["result"]

@@ -1,0 +1,62 @@
+"""What a header tells about which message it is, and how old."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.domain.fingerprint import arrival, header_digest, header_of
+
+MAIL = (
+    b"Received: from a by b; Tue, 03 Nov 2026 10:00:00 +0000\r\n"
+    b"Message-ID: <1@x>\r\nSubject: s\r\n\r\nbody\r\n"
+)
+TIME = 1793700000.0
+
+
+def test_top_and_retr_of_the_same_message_have_the_same_digest() -> None:
+    top = MAIL.partition(b"\r\n\r\n")[0]
+    assert header_digest(MAIL) is not None
+    assert header_digest(MAIL) == header_digest(top + b"\r\n\r\n") == header_digest(top + b"\r\n")
+
+
+def test_fields_that_servers_change_do_not_count() -> None:
+    stamped = MAIL.replace(b"Subject:", b"Status: RO\r\nX-UIDL: abc\r\n folded\r\nSubject:")
+    assert header_digest(stamped) == header_digest(MAIL)
+
+
+def test_any_other_change_counts() -> None:
+    assert header_digest(MAIL.replace(b"Subject: s", b"Subject: t")) != header_digest(MAIL)
+
+
+@pytest.mark.parametrize("mail", [b"", b"\r\nbody", b"Subject: s\r\n\r\n", b"no header at all\r\n"])
+def test_a_header_that_many_mails_may_share_identifies_nothing(mail: bytes) -> None:
+    assert header_digest(mail) is None
+
+
+def test_an_identifying_field_in_the_body_does_not_count() -> None:
+    assert header_digest(b"Subject: s\r\n\r\nMessage-ID: <1@x>\r\n") is None
+
+
+def test_the_header_ends_at_the_first_empty_line() -> None:
+    assert header_of(b"A: 1\r\n\r\nB: 2\r\n\r\n") == b"A: 1\r\n"
+    assert header_of(b"\r\nA: 1\r\n\r\n") == b""
+    assert header_of(b"A: 1\r\n") == b"A: 1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("mail", "expected"),
+    [
+        (MAIL, TIME),
+        (b"Date: Tue, 03 Nov 2026 11:00:00 +0100\r\n\r\n", TIME),
+        (b"Date: Mon, 01 Jan 2001 00:00:00 +0000\r\n" + MAIL, TIME),
+        (b"Received: by b;\r\n\tTue, 03 Nov 2026 10:00:00 +0000\r\n\r\n", TIME),
+        (b"Received: nonsense\r\nDate: Tue, 03 Nov 2026 10:00:00 +0000\r\n\r\n", TIME),
+        (b"Date: nonsense\r\n\r\n", None),
+        (b"\r\nDate: Tue, 03 Nov 2026 10:00:00 +0000\r\n", None),
+        (b"", None),
+        (b"Date: \xff\xff\r\n\r\n", None),
+        (b"Date: Tue, 99 Nov 99999 10:00:00 +9999\r\n\r\n", None),
+    ],
+)
+def test_arrival_is_the_topmost_received_then_the_date(mail: bytes, expected: float | None) -> None:
+    assert arrival(mail) == expected

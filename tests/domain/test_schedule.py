@@ -1,0 +1,45 @@
+"""Back-off and intervals."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.domain.errors import UpstreamBusy, UpstreamRefusedLogin, UpstreamUnreachable
+from proxy.domain.schedule import (
+    FIRST_RETRY,
+    FIRST_RETRY_REFUSED,
+    LONGEST_RETRY,
+    next_interval,
+    retry_delay,
+)
+
+draws = st.floats(0, 1, exclude_max=True)
+
+
+@given(st.integers(1, 10_000), draws)
+def test_back_off_grows_and_stays_bounded(failures: int, draw: float) -> None:
+    delay = retry_delay(UpstreamUnreachable(), failures, draw)
+    assert FIRST_RETRY <= delay <= LONGEST_RETRY * 1.25
+    assert retry_delay(UpstreamUnreachable(), failures + 1, draw) >= delay
+
+
+def test_a_refused_password_is_tried_less_often_than_a_broken_line() -> None:
+    assert retry_delay(UpstreamRefusedLogin(), 1, 0) == FIRST_RETRY_REFUSED
+    assert retry_delay(UpstreamUnreachable(), 1, 0) == FIRST_RETRY
+
+
+def test_what_upstream_asked_for_is_the_least() -> None:
+    assert retry_delay(UpstreamBusy("later", retry_after=900), 1, 0) == 900
+
+
+@pytest.mark.parametrize(("draw", "expected"), [(0.0, 270), (0.5, 300)])
+def test_the_interval_is_spread_by_a_tenth(draw: float, expected: float) -> None:
+    assert next_interval(300, 0, draw) == pytest.approx(expected)
+
+
+@given(draws)
+def test_login_delay_is_honoured(draw: float) -> None:
+    """RFC 2449 §6.5."""
+    assert next_interval(300, 900, draw) == 900
