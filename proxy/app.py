@@ -81,7 +81,7 @@ class App:
             store,
             TeeObserver([LogObserver(), self._metrics]),
             self._directory,
-            SessionPolicy(settings.pop3.plaintext_login, settings.pop3.autologout),
+            settings.pop3,
         )
         self._listening = False
         self.addresses: list[tuple[str, str]] = []

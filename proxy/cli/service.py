@@ -56,7 +56,7 @@ async def _serve(settings: Settings, config: Path | None) -> None:
             await _either(stop, reload)
             if reload.is_set():
                 reload.clear()
-                _reload(app, config)
+                await _reload(app, config)
 
 
 def announce(app: App) -> None:
@@ -66,11 +66,13 @@ def announce(app: App) -> None:
     structlog.get_logger().info("ready", **dict(app.addresses))
 
 
-def _reload(app: App, config: Path | None) -> None:
+async def _reload(app: App, config: Path | None) -> None:
     """A configuration that cannot be used changes nothing."""
     log = structlog.get_logger()
     try:
-        app.reload(settings_from(config))
+        # In a thread: a password_command takes its time.
+        settings = await asyncio.get_running_loop().run_in_executor(None, settings_from, config)
+        app.reload(settings)
     except (BadConfig, OSError) as error:
         log.error("reload refused, the old configuration stays", reason=str(error))
     else:

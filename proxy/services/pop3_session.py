@@ -424,7 +424,10 @@ def plaintext_allowed(policy: PlaintextLogin, peer: str) -> bool:
     """Whether a peer at this address may log in without TLS."""
     if policy == "loopback":
         try:
-            return ipaddress.ip_address(peer.partition("%")[0]).is_loopback
+            address = ipaddress.ip_address(peer.partition("%")[0])
         except ValueError:
             return peer == "local"
+        # A socket that takes both families shows an IPv4 peer as ::ffff:127.0.0.1.
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return (mapped or address).is_loopback
     return policy == "always"

@@ -1,0 +1,171 @@
+"""From a file and the environment to `Settings`, or to every problem there is."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cattrs import Converter
+from cattrs.errors import BaseValidationError
+
+from proxy.config import credentials, environment
+from proxy.config.problems import KeyPath, Report
+from proxy.config.schema import AccountsSettings, DeclaredAccount, Settings
+from proxy.config.structure import AccountTable, converter
+from proxy.config.values import WrongValue
+from proxy.domain.errors import BadConfig
+from proxy.domain.policy import AccountPolicy
+
+Section = TypeVar("Section")
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """The settings of the file at `path` (None: there is none) with `environ` laid over them.
+
+    Reads password files and runs password commands, and so may block for their time. Every path
+    in the result is absolute.
+
+    Raises:
+        BadConfig: with every problem found, one line each.
+    """
+    report = Report(str(path) if path else "")
+    document = _read(path) if path else {}
+    base = path.absolute().parent if path else Path.cwd()
+    environment.overlay(document, environ, report)
+    tables = document.pop("account", [])
+    reader = converter(base)
+    settings = _settings(document, reader, report)
+    declared = _Accounts(settings or Settings(), reader, base, environ, report).declare(tables)
+    if settings is not None:
+        settings = replace(settings, account=declared, data_dir=base / settings.data_dir)
+        _check_whole(settings, report, any_account=bool(tables))
+    if settings is None or report.lines:
+        raise BadConfig(report.lines)
+    if not settings.upstream.host:
+        settings = replace(settings, accounts=AccountsSettings(pass_through=False))
+    return settings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise BadConfig([f"{path}: cannot be read: {why}"]) from None
+    except UnicodeDecodeError as error:
+        raise BadConfig([f"{path}: not UTF-8 text, at octet {error.start}"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfig([f"{path}: not TOML: {error}"]) from None
+
+
+def _settings(document: dict[str, Any], reader: Converter, report: Report) -> Settings | None:
+    try:
+        return reader.structure(document, Settings)
+    except BaseValidationError as error:
+        report.add_all(error)
+        return None
+
+
+class _Accounts:
+    """Reads the [[account]] tables over the defaults of the file."""
+
+    def __init__(
+        self,
+        defaults: Settings,
+        reader: Converter,
+        base: Path,
+        environ: Mapping[str, str],
+        report: Report,
+    ) -> None:
+        self._defaults = defaults
+        self._reader = reader
+        self._base = base
+        self._environ = environ
+        self._report = report
+
+    def declare(self, tables: Any) -> tuple[DeclaredAccount, ...]:
+        """Those accounts that have no problem."""
+        if not isinstance(tables, list):
+            self._report.add(("account",), "not a list of tables; write [[account]] above each")
+            return ()
+        found: dict[str, DeclaredAccount] = {}
+        for index, table in enumerate(tables):
+            account = self._account(("account", index), table)
+            if account is None:
+                continue
+            if account.name in found:
+                self._report.add(("account", index), "declared twice")
+            found[account.name] = account
+        return tuple(found.values())
+
+    def _account(self, path: KeyPath, table: Any) -> DeclaredAccount | None:
+        if not isinstance(table, dict):
+            self._report.add(path, "not a table; write [[account]] above it")
+            return None
+        name = table.get("name")
+        if isinstance(name, str) and name:
+            self._report.account_names[int(path[1])] = name
+        password = self._password(path, table)
+        try:
+            read = self._reader.structure(table, AccountTable)
+        except BaseValidationError as error:
+            self._report.add_all(error, path)
+            return None
+        policy = AccountPolicy(
+            upstream=_laid_over(self._defaults.upstream, read.upstream, table.get("upstream")),
+            sync=_laid_over(self._defaults.sync, read.sync, table.get("sync")),
+            devices=_laid_over(self._defaults.devices, read.devices, table.get("devices")),
+            retention=_laid_over(self._defaults.retention, read.retention, table.get("retention")),
+        )
+        return DeclaredAccount(read.name, read.username or read.name, password, policy)
+
+    def _password(self, path: KeyPath, table: dict[str, Any]) -> bytes:
+        given = [key for key in credentials.KEYS if key in table]
+        if len(given) != 1:
+            what = f"only one of {', '.join(given)} may stand here" if given else "needed"
+            choice = "" if given else f", or one of {', '.join(credentials.KEYS[1:])}"
+            self._report.add((*path, "password"), what + choice)
+            return b""
+        key = given[0]
+        try:
+            return credentials.fetch(key, table[key], self._base, self._environ)
+        except WrongValue as error:
+            self._report.add((*path, key), str(error))
+            return b""
+
+
+def _laid_over(default: Section, own: Section, table: dict[str, Any] | None) -> Section:
+    """The default with those keys of its own that the account's table names."""
+    target: Any = default
+    laid: Section = replace(target, **{key: getattr(own, key) for key in table or {}})
+    return laid
+
+
+def _check_whole(settings: Settings, report: Report, *, any_account: bool) -> None:
+    """What no single value shows."""
+    pop3 = settings.pop3
+    if not pop3.listen and not pop3.listen_tls:
+        report.add(("pop3", "listen"), "at least one address is needed, here or in listen_tls")
+    if pop3.private_key and not pop3.certificate:
+        report.add(("pop3", "certificate"), "needed, as private_key is given")
+    if pop3.certificate and not pop3.private_key and not _holds_key(pop3.certificate):
+        report.add(("pop3", "private_key"), "needed, as the certificate file holds no key")
+    if settings.accounts.pass_through and not settings.upstream.host and not any_account:
+        report.add(
+            ("upstream", "host"),
+            "needed: the POP3 server that the mailboxes are on "
+            f"(or {environment.PREFIX}UPSTREAM__HOST, or an [[account]] with one of its own)",
+        )
+    for account in settings.account:
+        if not account.policy.upstream.host:
+            report.add(
+                ("account", account.name, "upstream", "host"),
+                "needed: the POP3 server that the mailbox is on, here or in [upstream]",
+            )
+
+
+def _holds_key(certificate: str) -> bool:
+    return b"PRIVATE KEY-----" in Path(certificate).read_bytes()

@@ -1,0 +1,84 @@
+"""The whole configuration file, typed: one class per table, one field per key.
+
+The tables that services take as they are (`upstream`, `sync`, `devices`, `retention`) are the
+classes of `domain.policy`. The defaults stand here and there, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NewType
+
+from proxy.domain.policy import (
+    AccountPolicy,
+    DevicePolicy,
+    RetentionPolicy,
+    SessionPolicy,
+    SyncPolicy,
+    UpstreamServer,
+)
+
+Address = NewType("Address", str)
+""""host:port"; an IPv6 host stands in brackets."""
+
+FilePath = NewType("FilePath", str)
+"""An absolute path once loaded; "" means there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pop3Settings(SessionPolicy):
+    """The face that devices talk to."""
+
+    listen: tuple[Address, ...] = (Address("127.0.0.1:1110"),)
+    listen_tls: tuple[Address, ...] = ()
+    certificate: FilePath = FilePath("")
+    """PEM, with the chain; "" with `listen_tls` given: one is made in the data directory."""
+    private_key: FilePath = FilePath("")
+    """PEM; "": the key is in the certificate file."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountsSettings:
+    pass_through: bool = True
+    """Whether unknown logins are tried upstream; false once loaded if there is no upstream."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    listen: Address = Address("127.0.0.1:9110")
+    """"": no HTTP at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredAccount:
+    """An account of the file, its password already fetched from where it is kept."""
+
+    name: str
+    username: str
+    password: bytes = field(repr=False)
+    policy: AccountPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    data_dir: Path = Path("data")
+    pop3: Pop3Settings = field(default_factory=Pop3Settings)
+    upstream: UpstreamServer = field(default_factory=UpstreamServer)
+    sync: SyncPolicy = field(default_factory=SyncPolicy)
+    devices: DevicePolicy = field(default_factory=DevicePolicy)
+    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
+    accounts: AccountsSettings = field(default_factory=AccountsSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    account: tuple[DeclaredAccount, ...] = ()
+
+    def default_policy(self) -> AccountPolicy:
+        """What holds for every account that says nothing else."""
+        return AccountPolicy(self.upstream, self.sync, self.devices, self.retention)

@@ -1,0 +1,201 @@
+"""Facts as log lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+import pytest
+import structlog
+
+from proxy.adapters.logs import Level, LogObserver, configure
+from proxy.adapters.observers import TeeObserver
+from proxy.domain.facts import (
+    BlobDamaged,
+    DeviceEnrolled,
+    Fact,
+    ListingDoubted,
+    LoginRefused,
+    Purged,
+    SessionEnded,
+    SyncFailed,
+    SyncFinished,
+    Unexpected,
+)
+
+SESSION = SessionEnded("::1", "alice", "laptop", True, "quit", 3, 1, 120, 4096, 0.1234567891)
+
+FACTS: list[tuple[Fact, Level, str]] = [
+    (SESSION, "info", "session_ended"),
+    (LoginRefused("::1", "alice", "wrong password"), "warning", "login_refused"),
+    (DeviceEnrolled("alice", "laptop"), "info", "device_enrolled"),
+    (SyncFinished("alice", 10, 0, 0, 0, 0, 0, 0.5), "debug", "sync_finished"),
+    (SyncFinished("alice", 10, 1, 99, 0, 0, 0, 0.5), "info", "sync_finished"),
+    (SyncFinished("alice", 10, 0, 0, 1, 0, 0, 0.5), "info", "sync_finished"),
+    (SyncFinished("alice", 10, 0, 0, 0, 0, 1, 0.5), "info", "sync_finished"),
+    (SyncFailed("alice", "UpstreamBusy", "try later", 60.0), "warning", "sync_failed"),
+    (ListingDoubted("alice", 10), "warning", "listing_doubted"),
+    (BlobDamaged("alice", 7), "error", "blob_damaged"),
+    (Purged("alice", 3, 99), "info", "purged"),
+    (Unexpected("janitor", RuntimeError("boom")), "error", "unexpected"),
+]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def records(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return [json.loads(line) for line in captured.err.splitlines()]
+
+
+@pytest.mark.parametrize(("fact", "level", "event"), FACTS)
+def test_a_fact_is_one_record_with_its_level(
+    capsys: pytest.CaptureFixture[str], fact: Fact, level: Level, event: str
+) -> None:
+    configure("debug", "json")
+    LogObserver().observe(fact)
+    (record,) = records(capsys)
+    assert (record["level"], record["event"]) == (level, event)
+
+
+def test_every_kind_of_fact_has_a_level() -> None:
+    assert {type(fact) for fact, _, _ in FACTS} == set(get_args(Fact))
+
+
+def test_a_record_has_the_fact_s_fields_and_a_utc_time(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+    LogObserver().observe(SESSION)
+    (record,) = records(capsys)
+    at = datetime.fromisoformat(record.pop("timestamp"))
+    assert at.tzinfo == UTC
+    assert record == {
+        "level": "info",
+        "event": "session_ended",
+        "peer": "::1",
+        "account": "alice",
+        "device": "laptop",
+        "tls": True,
+        "ended": "quit",
+        "retrieved": 3,
+        "deleted": 1,
+        "octets_in": 120,
+        "octets_out": 4096,
+        "seconds": 0.123457,
+    }
+
+
+def test_what_is_below_the_level_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("warning", "json")
+    LogObserver().observe(SESSION)
+    logging.getLogger("aiohttp").info("started")
+    LogObserver().observe(BlobDamaged("alice", 7))
+    assert [record["event"] for record in records(capsys)] == ["blob_damaged"]
+
+
+def test_a_later_level_holds_for_loggers_made_before(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("warning", "json")
+    log = structlog.get_logger()
+    log.info("before")
+    configure("info", "json")
+    log.info("after")
+    assert [record["event"] for record in records(capsys)] == ["after"]
+
+
+def raised(text: str) -> Unexpected:
+    try:
+        raise RuntimeError(text)
+    except RuntimeError as error:
+        return Unexpected("janitor", error)
+
+
+def test_an_unexpected_error_comes_with_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+    LogObserver().observe(raised("boom"))
+    (record,) = records(capsys)
+    assert record["where"] == "janitor"
+    assert record["error"] == "RuntimeError: boom"
+    assert "in raised" in record["exception"]
+
+
+def test_the_standard_library_s_records_look_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+    logging.getLogger("asyncio").error("Task %s failed", "x", exc_info=RuntimeError("boom"))
+    (record,) = records(capsys)
+    assert record["event"] == "Task x failed"
+    assert record["level"] == "error"
+    assert record["logger"] == "asyncio"
+    assert "RuntimeError: boom" in record["exception"]
+    assert datetime.fromisoformat(record["timestamp"]).tzinfo == UTC
+
+
+def test_a_line_of_text_begins_with_time_level_and_event(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure("info", "text")
+    LogObserver().observe(LoginRefused("::1", "alice", "wrong password"))
+    line = capsys.readouterr().err
+    stamp, _, rest = line.partition(" ")
+    assert stamp.startswith("timestamp=2")
+    assert rest == (
+        'level=warning event=login_refused peer=::1 account=alice reason="wrong password"\n'
+    )
+
+
+FORGED = "alice\r\ntimestamp=now\x1b[2J\x85\u2028\u202e\udc80"
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_what_a_peer_sent_cannot_forge_a_line(
+    capsys: pytest.CaptureFixture[str], format: Any
+) -> None:
+    configure("info", format)
+    LogObserver().observe(LoginRefused("::1", FORGED, "no such account"))
+    logging.getLogger("aiohttp").error("bad request %s", FORGED)
+    output = capsys.readouterr().err
+    assert len(output.splitlines()) == 2
+    assert all(character.isprintable() for character in output.replace("\n", ""))
+
+
+def test_a_traceback_in_text_is_indented_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "text")
+    LogObserver().observe(raised("boom\ntimestamp=forged\x1b"))
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert "event=unexpected" in first
+    assert any("in raised" in line for line in rest)
+    assert all(line.startswith("    ") and line.isprintable() for line in rest)
+
+
+def test_a_log_that_cannot_be_written_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stderr", full)
+        configure("info", "text")
+        LogObserver().observe(SESSION)
+        # What is left in the buffer would fail once more when the file is closed.
+        with pytest.raises(OSError, match="No space left"):
+            full.close()
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+
+    def observe(self, fact: Fact) -> None:
+        self.facts.append(fact)
+
+
+def test_a_tee_tells_every_observer() -> None:
+    first, second = Recorder(), Recorder()
+    TeeObserver([first, second]).observe(SESSION)
+    assert first.facts == second.facts == [SESSION]
