@@ -55,11 +55,11 @@ class Core:
     ) -> None:
         self.syncs = Syncs(world, store, observer, directory)
         maildrops = Maildrops(store, world.clock, observer)
-        logins = Logins(world, store, observer, directory, self.syncs, maildrops)
+        self.logins = Logins(world, store, observer, directory, self.syncs, maildrops)
         self.janitor = Janitor(store, world.clock, observer, directory, maildrops)
         self.admin = Admin(store, world.clock, world.entropy, directory, self.syncs)
         self.sessions: set[Pop3Session] = set()
-        self._face = Face(logins, world.network, observer, policy, IMPLEMENTATION)
+        self._face = Face(self.logins, world.network, observer, policy, IMPLEMENTATION)
 
     def session(self, *, tls: bool) -> Pop3Session:
         """A protocol for one accepted connection."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Ending = Literal["quit", "eof", "timeout", "error", "shutdown"]
+"""How a device session ended: by QUIT, by the device hanging up, by silence, by a fault on either
+side, by the proxy stopping."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionEnded:
@@ -15,7 +19,7 @@ class SessionEnded:
     """Empty when nobody logged in."""
     device: str
     tls: bool
-    ended: Literal["quit", "eof", "timeout", "error", "refused", "shutdown", "abort"]
+    ended: Ending
     retrieved: int
     deleted: int
     octets_in: int

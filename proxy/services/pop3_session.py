@@ -11,10 +11,11 @@ import asyncio
 import ipaddress
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 from proxy.domain import facts
 from proxy.domain.errors import ProxyError
+from proxy.domain.facts import Ending
 from proxy.domain.model import Message
 from proxy.domain.policy import PlaintextLogin, SessionPolicy
 from proxy.domain.view import View
@@ -91,8 +92,7 @@ class Pop3Session(asyncio.Protocol):
         self._drained = asyncio.Event()
         self._drained.set()
         self._closing = False
-        self._ended: Literal["quit", "eof", "timeout", "error", "refused", "shutdown", "abort"]
-        self._ended = "eof"
+        self._ended: Ending = "eof"
         self._octets_in = self._octets_out = 0
         self._started = self._active = self._loop.time()
 
@@ -100,8 +100,7 @@ class Pop3Session(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        peername = transport.get_extra_info("peername")
-        self._peer = str(peername[0]) if isinstance(peername, tuple) else "local"
+        self._peer = _peer_of(transport)
         self._machine = pop3.Pop3Server(
             stls=self._face.network.offers_tls and not self._tls,
             plaintext_login=plaintext_allowed(self._face.policy.plaintext_login, self._peer),
@@ -114,6 +113,8 @@ class Pop3Session(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
         self._octets_in += len(data)
         self._active = self._loop.time()
         self._machine.receive(data)
@@ -223,9 +224,7 @@ class Pop3Session(asyncio.Protocol):
         else:
             self._timer = self._loop.call_later(self._face.policy.autologout - idle, self._watch)
 
-    def _end(
-        self, ended: Literal["quit", "eof", "timeout", "error", "refused", "shutdown", "abort"]
-    ) -> None:
+    def _end(self, ended: Ending) -> None:
         """Note why the session ends, the first reason winning."""
         if not self._closing:
             self._ended = ended
@@ -238,7 +237,7 @@ class Pop3Session(asyncio.Protocol):
 
     def _finish(self) -> None:
         maildrop = self._maildrop
-        quit_ = self._ended == "quit" and maildrop is not None
+        committed = self._ended == "quit"
         self._face.observer.observe(
             facts.SessionEnded(
                 peer=self._peer,
@@ -247,7 +246,7 @@ class Pop3Session(asyncio.Protocol):
                 tls=self._machine.tls,
                 ended=self._ended,
                 retrieved=len(maildrop.view.retrieved_ids()) if maildrop else 0,
-                deleted=len(maildrop.view.deleted_ids()) if maildrop and quit_ else 0,
+                deleted=len(maildrop.view.deleted_ids()) if maildrop and committed else 0,
                 octets_in=self._octets_in,
                 octets_out=self._octets_out,
                 seconds=self._loop.time() - self._started,
@@ -268,7 +267,7 @@ class Pop3Session(asyncio.Protocol):
                 self._start(self._commit())
             case pop3.Quit():
                 self._machine.ok("bye")
-                self._end_politely("refused" if self._maildrop is None else "quit")
+                self._end_politely("quit")
             case pop3.TooManyErrors():
                 self._machine.err("too many errors, goodbye")
                 self._end_politely("error")
@@ -278,7 +277,7 @@ class Pop3Session(asyncio.Protocol):
                 except ProxyError as error:
                     self._machine.err(*reply_to(error))
 
-    def _end_politely(self, ended: Literal["quit", "error", "refused"]) -> None:
+    def _end_politely(self, ended: Ending) -> None:
         self._flush()
         self._end(ended)
         self._transport.close()
@@ -377,7 +376,6 @@ class Pop3Session(asyncio.Protocol):
 
     async def _start_tls(self) -> None:
         self._machine.start_tls()
-        self._transport.pause_reading()
         self._flush()
         try:
             self._transport = await self._face.network.start_device_tls(self._transport, self)
@@ -418,6 +416,14 @@ class _Transfer:
 
     def close(self) -> None:
         self.reader.close()
+
+
+def _peer_of(transport: asyncio.BaseTransport) -> str:
+    """The address of a socket's other end; "local" for a Unix socket, which has none."""
+    peername = transport.get_extra_info("peername")
+    if isinstance(peername, tuple):
+        return str(peername[0])
+    return "local" if isinstance(peername, str) else "unknown"
 
 
 def plaintext_allowed(policy: PlaintextLogin, peer: str) -> bool:
