@@ -7,6 +7,7 @@ lies. One mailbox, any user name, the password "secret".
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ class _Session:
         upstream = self._upstream
         if self._in_sasl:
             self._in_sasl = False
-            return b"+OK in\r\n"
+            return self._pass(base64.b64decode(line).decode().split("\0")[2:])
         verb = line.split(" ")[0].upper()
         upstream.commands.append(verb if verb in ("PASS", "AUTH") else line)
         prefixes = {verb, " ".join(line.split(" ")[:2]).upper()}

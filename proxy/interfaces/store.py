@@ -109,10 +109,13 @@ class Devices(Protocol):
 
 class Views(Protocol):
     def version(self, account_id: int) -> int:
-        """Grows whenever `messages` or any device's `hidden` of this account may have changed.
+        """Grows whenever what an account's devices may see has changed, marks of sessions apart.
 
         In memory, no I/O: what a cache of views is checked against.
         """
+
+    def device_version(self, device_id: int) -> int:
+        """Grows whenever `hidden` of this device may have changed by its own doing."""
 
     async def messages(self, account_id: int) -> tuple[Message, ...]:
         """What views are cut from, oldest first: blob in the store, not deleted everywhere."""

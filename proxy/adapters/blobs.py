@@ -1,0 +1,241 @@
+"""Messages as files named by their SHA-256: `blobs/ab/abcd…`, raw, CRLF line ends.
+
+A file is written under a temporary name, synced, renamed, and its directory synced, before any row
+names it. `lock` is held over that and the rows, and over dropping rows and the files, so that no
+file is removed under a message that is just coming in with the same octets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import os
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from proxy.domain.errors import StoreUnavailable
+from proxy.domain.model import Blob
+
+T = TypeVar("T")
+
+CHUNK = 256 * 1024
+"""Octets of a message that are held in memory; those of a longer one go to a temporary file."""
+
+
+class Runner:
+    """Runs what blocks. Given the function and its arguments; returns its result."""
+
+    def __call__(self, function: Callable[..., T], *arguments: Any) -> Awaitable[T]:
+        raise NotImplementedError
+
+
+class ThreadRunner(Runner):
+    """On the event loop's threads."""
+
+    def __call__(self, function: Callable[..., T], *arguments: Any) -> Awaitable[T]:
+        return asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+
+
+class InlineRunner(Runner):
+    """On the spot, for the simulation."""
+
+    async def __call__(self, function: Callable[..., T], *arguments: Any) -> T:
+        return function(*arguments)
+
+
+class Blobs:
+    def __init__(self, folder: Path, run: Runner) -> None:
+        self.folder = folder
+        self.temporary = folder / "tmp"
+        self.run = run
+        self.lock = asyncio.Lock()
+        self.lost: set[bytes] = set()
+        """Digests of blobs found missing or damaged and not yet replaced."""
+        self.staged: dict[bytes, list[BlobWriter]] = {}
+        """Received whole, not yet durable."""
+        self._numbers = itertools.count()
+
+    def prepare(self, referenced: Iterable[bytes]) -> None:
+        """Make the folders; remove what a crash left: temporary files, blobs no row names."""
+        self.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in self.temporary.iterdir():
+            path.unlink()
+        names = {digest.hex() for digest in referenced}
+        for path in self.folder.glob("??/*"):
+            if path.name not in names:
+                path.unlink()
+
+    def path(self, digest: bytes) -> Path:
+        name = digest.hex()
+        return self.folder / name[:2] / name
+
+    def writer(self) -> BlobWriter:
+        return BlobWriter(self, self.temporary / f"{next(self._numbers)}")
+
+    async def make_durable(self, digests: Iterable[bytes]) -> None:
+        """Put staged blobs in their places, on disk; one is used up for each digest.
+
+        A file that is there already is replaced by its equal, since nobody knows it is undamaged.
+
+        Raises:
+            OSError: some are not; what is in its place already does no harm.
+        """
+        writers = [(digest, self._take(digest)) for digest in digests]
+        try:
+            await self.run(self._write, writers)
+        finally:
+            for _, writer in writers:
+                writer.discard()
+        self.lost.difference_update(digest for digest, _ in writers)
+
+    def _take(self, digest: bytes) -> BlobWriter:
+        waiting = self.staged[digest]
+        writer = waiting.pop()
+        if not waiting:
+            del self.staged[digest]
+        return writer
+
+    def _write(self, writers: list[tuple[bytes, BlobWriter]]) -> None:
+        folders: set[Path] = set()
+        for digest, writer in writers:
+            path = self.path(digest)
+            if not path.parent.exists():
+                path.parent.mkdir(mode=0o700)
+                folders.add(self.folder)
+            writer.write_out()
+            os.replace(writer.temporary, path)
+            folders.add(path.parent)
+        for folder in folders:
+            _sync_folder(folder)
+
+    def open(self, digest: bytes, octets: int) -> BlobReader:
+        """Raises:
+        OSError: missing, or of another size.
+        """
+        file = open(self.path(digest), "rb", buffering=0)  # noqa: SIM115 - closed by the reader
+        if os.fstat(file.fileno()).st_size != octets:
+            file.close()
+            raise OSError("has another size than it should have")
+        return BlobReader(file)
+
+    async def is_intact(self, digest: bytes) -> bool:
+        """Re-read the blob and compare."""
+        return await self.run(self._digest_matches, digest)
+
+    def _digest_matches(self, digest: bytes) -> bool:
+        try:
+            with open(self.path(digest), "rb") as file:
+                return hashlib.file_digest(file, "sha256").digest() == digest
+        except FileNotFoundError:
+            return False
+
+    async def remove(self, digests: Collection[bytes]) -> None:
+        """Unlink; the caller has dropped every row that names them."""
+        await self.run(self._remove, digests)
+
+    def _remove(self, digests: Collection[bytes]) -> None:
+        for digest in digests:
+            self.path(digest).unlink(missing_ok=True)
+
+
+class BlobWriter:
+    """See `interfaces.store.BlobWriter`."""
+
+    def __init__(self, blobs: Blobs, temporary: Path) -> None:
+        self.temporary = temporary
+        self.octets = 0
+        self._blobs = blobs
+        self._memory = bytearray()
+        self._file: BinaryIO | None = None
+        self._digest = hashlib.sha256()
+        # A message starts at the start of a line.
+        self._last = b"\r\n"
+        self._dots = False
+        self._finished: bytes | None = None
+
+    async def write(self, data: bytes) -> None:
+        self._digest.update(data)
+        if not self._dots:
+            seam = self._last + data
+            self._dots = b"\r\n." in seam
+            self._last = seam[-2:]
+        self.octets += len(data)
+        self._memory += data
+        if len(self._memory) >= CHUNK:
+            await self._spill()
+
+    async def _spill(self) -> None:
+        data, self._memory = self._memory, bytearray()
+        try:
+            await self._blobs.run(self._append, data)
+        except OSError as error:
+            raise StoreUnavailable(str(error)) from error
+
+    def _append(self, data: bytes | bytearray) -> None:
+        if self._file is None:
+            self._file = _create(self.temporary)
+        self._file.write(data)
+
+    async def finish(self) -> Blob:
+        digest = self._finished = self._digest.digest()
+        self._blobs.staged.setdefault(digest, []).append(self)
+        return Blob(digest, self.octets, self._dots)
+
+    async def abort(self) -> None:
+        if self._finished is not None:
+            waiting = self._blobs.staged.get(self._finished, [])
+            if self in waiting:
+                waiting.remove(self)
+            if not waiting:
+                self._blobs.staged.pop(self._finished, None)
+        self.discard()
+
+    def write_out(self) -> None:
+        """Have every octet in the temporary file, on disk."""
+        self._append(self._memory)
+        assert self._file is not None  # noqa: S101 - _append has opened it
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def discard(self) -> None:
+        """Let go of memory and of the temporary file."""
+        self._memory = bytearray()
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
+            self.temporary.unlink(missing_ok=True)
+
+
+class BlobReader:
+    """See `interfaces.store.BlobReader`."""
+
+    def __init__(self, file: BinaryIO | Any) -> None:
+        self._file = file
+
+    def read(self, octets: int) -> bytes:
+        try:
+            data: bytes = self._file.read(octets)
+        except OSError as error:
+            raise StoreUnavailable(str(error)) from error
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _create(path: Path) -> BinaryIO:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    return os.fdopen(descriptor, "wb")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

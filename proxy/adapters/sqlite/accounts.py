@@ -1,0 +1,140 @@
+"""Accounts and devices in the catalogue; see `interfaces.store.Accounts` and `Devices`."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from proxy.adapters.sqlite.connection import Row
+from proxy.adapters.sqlite.database import Database
+from proxy.domain.errors import AlreadyExists
+from proxy.domain.model import Account, Device
+from proxy.domain.policy import ViewKind
+
+_ACCOUNT = (
+    "SELECT id, name, declared, verifier, created_at, synced_at, failed_at, failure, "
+    "upstream_count FROM account"
+)
+_DEVICE = (
+    "SELECT id, account_id, name, view, since, app_password_hash IS NOT NULL, created_at, seen_at "
+    "FROM device"
+)
+
+
+def _account(row: Row) -> Account:
+    id_, name, declared, *rest = row
+    return Account(id_, name, bool(declared), *rest)
+
+
+def _device(row: Row) -> Device:
+    id_, account_id, name, view, since, has_app_password, *rest = row
+    return Device(id_, account_id, name, view, since, bool(has_app_password), *rest)
+
+
+class AccountsAndDevices:
+    _database: Database
+
+    async def accounts(self) -> list[Account]:
+        rows = await self._database.fetch(f"{_ACCOUNT} ORDER BY name")
+        return [_account(row) for row in rows]
+
+    async def account(self, name: str) -> Account | None:
+        rows = await self._database.fetch(f"{_ACCOUNT} WHERE name = ?", (name,))
+        return _account(rows[0]) if rows else None
+
+    async def ensure_account(self, name: str, *, declared: bool, at: float) -> Account:
+        account = await self.account(name)
+        if account is None or account.declared is not declared:
+            async with self._database.transaction() as change:
+                await change.execute(
+                    "INSERT INTO account (name, declared, created_at) VALUES (?, ?, ?) "
+                    "ON CONFLICT (name) DO UPDATE SET declared = excluded.declared",
+                    (name, declared, at),
+                )
+            account = await self.account(name)
+            assert account is not None  # noqa: S101 - accounts are never deleted
+        return account
+
+    async def set_verifier(self, account_id: int, verifier: str | None) -> None:
+        async with self._database.transaction() as change:
+            await change.execute(
+                "UPDATE account SET verifier = ? WHERE id = ?", (verifier, account_id)
+            )
+
+    async def note_sync(
+        self, account_id: int, *, at: float, upstream_count: int | None = None, failure: str = ""
+    ) -> None:
+        async with self._database.transaction() as change:
+            if failure:
+                await change.execute(
+                    "UPDATE account SET failed_at = ?, failure = ? WHERE id = ?",
+                    (at, failure, account_id),
+                )
+            else:
+                await change.execute(
+                    "UPDATE account SET synced_at = ?, failed_at = NULL, failure = '', "
+                    "upstream_count = coalesce(?, upstream_count) WHERE id = ?",
+                    (at, upstream_count, account_id),
+                )
+
+    async def devices(self, account_id: int) -> list[Device]:
+        rows = await self._database.fetch(
+            f"{_DEVICE} WHERE account_id = ? ORDER BY name", (account_id,)
+        )
+        return [_device(row) for row in rows]
+
+    async def device(self, account_id: int, name: str) -> Device | None:
+        rows = await self._database.fetch(
+            f"{_DEVICE} WHERE account_id = ? AND name = ?", (account_id, name)
+        )
+        return _device(rows[0]) if rows else None
+
+    async def device_by_app_password(self, account_id: int, password_hash: bytes) -> Device | None:
+        rows = await self._database.fetch(
+            f"{_DEVICE} WHERE account_id = ? AND app_password_hash = ?", (account_id, password_hash)
+        )
+        return _device(rows[0]) if rows else None
+
+    async def add_device(
+        self,
+        account_id: int,
+        name: str,
+        *,
+        since: float | None,
+        view: ViewKind | None = None,
+        app_password_hash: bytes | None = None,
+        at: float,
+    ) -> Device:
+        try:
+            async with self._database.transaction() as change:
+                await change.execute(
+                    "INSERT INTO device "
+                    "(account_id, name, view, since, app_password_hash, created_at) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
+                    (account_id, name, view, since, app_password_hash, at),
+                )
+        except sqlite3.IntegrityError:
+            raise AlreadyExists(f"there is a device {name} already") from None
+        device = await self.device(account_id, name)
+        assert device is not None  # noqa: S101 - just made
+        return device
+
+    async def rename_device(self, device_id: int, name: str) -> None:
+        try:
+            async with self._database.transaction() as change:
+                await change.execute("UPDATE device SET name = ? WHERE id = ?", (name, device_id))
+        except sqlite3.IntegrityError:
+            raise AlreadyExists(f"there is a device {name} already") from None
+
+    async def remove_device(self, device_id: int) -> None:
+        async with self._database.transaction() as change:
+            await change.execute("DELETE FROM device WHERE id = ?", (device_id,))
+
+    async def reset_device(self, device_id: int) -> None:
+        async with self._database.transaction() as change:
+            await change.execute("DELETE FROM delivery WHERE device_id = ?", (device_id,))
+            await change.execute("UPDATE device SET since = NULL WHERE id = ?", (device_id,))
+        self._database.device_versions[device_id] += 1
+
+    async def note_seen(self, device_id: int, *, at: float) -> None:
+        async with self._database.transaction() as change:
+            await change.execute("UPDATE device SET seen_at = ? WHERE id = ?", (at, device_id))

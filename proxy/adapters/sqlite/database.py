@@ -1,0 +1,96 @@
+"""Two connections to one database: one writes, under a lock held for a whole verb; one reads.
+
+A reader never sees an open transaction and never waits for an fsync (WAL). Errors of SQLite become
+`StoreUnavailable` here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+from proxy.adapters.sqlite.connection import Connect, Connection, Parameters, Row
+from proxy.adapters.sqlite.schema import migrate
+from proxy.domain.errors import StoreUnavailable
+
+_SETTINGS = (
+    "PRAGMA journal_mode = WAL",
+    # FULL: a commit is on disk when COMMIT returns, which QUIT's +OK promises.
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+)
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Map what the disk and SQLite raise."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        if isinstance(error, sqlite3.IntegrityError):
+            raise
+        raise StoreUnavailable(str(error)) from error
+
+
+class Database:
+    """Use `open_database` to get one."""
+
+    def __init__(self, writer: Connection, reader: Connection) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._lock = asyncio.Lock()
+        self.versions: Counter[int] = Counter()
+        """Account id → how often what its devices see has changed."""
+        self.device_versions: Counter[int] = Counter()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One verb's changes: all of them on disk afterwards, or none.
+
+        Raises:
+            StoreUnavailable: they are not.
+        """
+        async with self._lock:
+            with storage_errors():
+                await self._writer.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._writer
+                    await self._writer.execute("COMMIT")
+                except BaseException:
+                    # After a failed COMMIT, or a cancelled one that went through, there may be
+                    # nothing to roll back.
+                    with suppress(sqlite3.Error):
+                        await self._writer.execute("ROLLBACK")
+                    raise
+
+    async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """All rows of a query, as of the last commit."""
+        with storage_errors():
+            return await self._reader.fetch(sql, parameters)
+
+    async def close(self) -> None:
+        async with self._lock:
+            await self._reader.close()
+            await self._writer.close()
+
+
+async def open_database(path: Path, connect: Connect) -> Database:
+    """Raises:
+    StoreTooNew, StoreUnavailable.
+    """
+    with storage_errors():
+        writer = await connect(path)
+        try:
+            for setting in _SETTINGS:
+                await writer.fetch(setting)
+            await migrate(writer)
+            reader = await connect(path)
+            await reader.fetch("PRAGMA query_only = ON")
+        except BaseException:
+            await writer.close()
+            raise
+    return Database(writer, reader)

@@ -1,0 +1,213 @@
+"""Messages as the sync and the janitor know them; see `interfaces.store.Syncing`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from proxy.adapters.blobs import Blobs
+from proxy.adapters.sqlite.connection import Connection, Row
+from proxy.adapters.sqlite.database import Database, storage_errors
+from proxy.domain.errors import StoreUnavailable
+from proxy.domain.model import (
+    Fetched,
+    Holding,
+    KnownMessage,
+    Message,
+    Sighting,
+    Upstream,
+    is_valid_uid,
+)
+from proxy.domain.policy import RetentionPolicy
+from proxy.interfaces.store import BlobReader, BlobWriter
+
+MINTED_DIGITS = 40
+"""Hexadecimal digits of a minted uid: of the digest's 64, so that a suffix fits into 70."""
+
+_INSERT = """
+INSERT INTO message (account_id, uid, upstream_uid, upstream_octets, digest, octets, dots,
+                     header_digest, received_at, fetched_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+_HOLDINGS = """
+SELECT message.id, message.digest, message.fetched_at, message.deleted_at IS NOT NULL,
+       CASE WHEN message.deleted_at IS NULL THEN
+         (SELECT count(*) FROM device WHERE device.account_id = message.account_id
+            AND coalesce(device.seen_at, device.created_at) > ?2
+            AND (device.since IS NULL OR message.received_at > device.since)
+            AND NOT EXISTS (SELECT 1 FROM delivery
+                            WHERE device_id = device.id AND message_id = message.id))
+       ELSE 0 END,
+       (SELECT count(*) FROM delivery WHERE message_id = message.id),
+       message.left_upstream_at,
+       (SELECT max(max(coalesce(retrieved_at, 0), coalesce(deleted_at, 0))) FROM delivery
+        WHERE message_id = message.id)
+FROM message
+WHERE account_id = ?1 AND (upstream = 'present') = ?3 AND purged_at IS NULL
+"""
+
+
+class Messages:
+    _database: Database
+    _blobs: Blobs
+
+    async def known(self, account_id: int) -> list[KnownMessage]:
+        rows = await self._database.fetch(
+            "SELECT id, upstream_uid, upstream_octets, digest, header_digest, upstream, "
+            "purged_at IS NULL AND NOT blob_lost FROM message WHERE account_id = ? ORDER BY id",
+            (account_id,),
+        )
+        lost = self._blobs.lost
+        return [
+            KnownMessage(
+                i, uid, octets, digest, header, Upstream(up), bool(kept) and digest not in lost
+            )
+            for i, uid, octets, digest, header, up, kept in rows
+        ]
+
+    def new_blob(self) -> BlobWriter:
+        return self._blobs.writer()
+
+    async def add_messages(self, account_id: int, fetched: Sequence[Fetched], *, at: float) -> None:
+        async with self._blobs.lock:
+            with storage_errors():
+                await self._blobs.make_durable([f.blob.digest for f in fetched])
+            async with self._database.transaction() as change:
+                for one in fetched:
+                    if one.repairs is None:
+                        await self._insert(change, account_id, one, at)
+                    else:
+                        await self._repair(change, one.repairs, one)
+        self._database.versions[account_id] += 1
+
+    async def _insert(self, change: Connection, account_id: int, one: Fetched, at: float) -> None:
+        await change.execute(
+            _INSERT,
+            (
+                account_id,
+                await _free_uid(change, account_id, one),
+                one.upstream_uid,
+                one.upstream_octets,
+                one.blob.digest,
+                one.blob.octets,
+                one.blob.dots,
+                one.header_digest,
+                one.received_at,
+                at,
+            ),
+        )
+
+    async def _repair(self, change: Connection, message_id: int, one: Fetched) -> None:
+        ((digest,),) = await change.fetch("SELECT digest FROM message WHERE id = ?", (message_id,))
+        if digest != one.blob.digest:
+            raise ValueError("a blob can only be replaced by an equal one")
+        await change.execute(
+            "UPDATE message SET blob_lost = 0, purged_at = NULL, upstream = 'present', "
+            "left_upstream_at = NULL WHERE id = ?",
+            (message_id,),
+        )
+        # Other messages with these octets have their blob back as well.
+        await change.execute("UPDATE message SET blob_lost = 0 WHERE digest = ?", (digest,))
+
+    async def note_listing(
+        self, account_id: int, *, gone: Collection[int], seen: Collection[Sighting], at: float
+    ) -> None:
+        if not gone and not seen:
+            return
+        async with self._database.transaction() as change:
+            await change.executemany(
+                "UPDATE message SET upstream = 'gone', left_upstream_at = ? "
+                "WHERE id = ? AND upstream = 'present'",
+                [(at, message_id) for message_id in gone],
+            )
+            await change.executemany(
+                "UPDATE message SET upstream = 'present', left_upstream_at = NULL, "
+                "upstream_uid = ?, upstream_octets = ? WHERE id = ?",
+                [(s.upstream_uid, s.upstream_octets, s.message_id) for s in seen],
+            )
+        self._database.versions[account_id] += 1
+
+    async def holdings(
+        self, account_id: int, *, present: bool, retention: RetentionPolicy, at: float
+    ) -> list[Holding]:
+        rows = await self._database.fetch(
+            _HOLDINGS, (account_id, at - retention.device_expiry, present)
+        )
+        return [_holding(row) for row in rows]
+
+    async def is_intact(self, digest: bytes) -> bool:
+        with storage_errors():
+            intact = await self._blobs.is_intact(digest)
+        if not intact:
+            self._blobs.lost.add(digest)
+            async with self._database.transaction() as change:
+                await change.execute(
+                    "UPDATE message SET blob_lost = 1 WHERE digest = ? AND purged_at IS NULL",
+                    (digest,),
+                )
+                accounts = await change.fetch(
+                    "SELECT DISTINCT account_id FROM message WHERE digest = ?", (digest,)
+                )
+            self._database.versions.update(account_id for (account_id,) in accounts)
+        return intact
+
+    def open_blob(self, message: Message) -> BlobReader:
+        try:
+            return self._blobs.open(message.digest, message.octets)
+        except OSError as error:
+            # Known to `known` at once; any account may hold it, so every cached mark is void.
+            self._blobs.lost.add(message.digest)
+            for account_id in self._database.versions:
+                self._database.versions[account_id] += 1
+            raise StoreUnavailable(f"blob {message.digest.hex()}: {error}") from None
+
+    async def note_expunged(self, message_ids: Collection[int], *, at: float) -> None:
+        async with self._database.transaction() as change:
+            await change.executemany(
+                "UPDATE message SET upstream = 'expunged', left_upstream_at = ? WHERE id = ?",
+                [(at, message_id) for message_id in message_ids],
+            )
+
+    async def purge(self, account_id: int, message_ids: Collection[int], *, at: float) -> int:
+        async with self._blobs.lock:
+            async with self._database.transaction() as change:
+                await change.executemany(
+                    "UPDATE message SET purged_at = ? WHERE id = ? AND purged_at IS NULL",
+                    [(at, message_id) for message_id in message_ids],
+                )
+                freed = await change.fetch(
+                    "SELECT digest, max(octets) FROM message WHERE purged_at = ? "
+                    "GROUP BY digest HAVING NOT EXISTS (SELECT 1 FROM message AS other "
+                    "WHERE other.digest = message.digest AND other.purged_at IS NULL)",
+                    (at,),
+                )
+            self._database.versions[account_id] += 1
+            with storage_errors():
+                await self._blobs.remove([digest for digest, _ in freed])
+        return sum(octets for _, octets in freed)
+
+    async def size(self, account_id: int) -> tuple[int, int]:
+        ((count, octets),) = await self._database.fetch(
+            "SELECT count(*), coalesce(sum(octets), 0) FROM message "
+            "WHERE account_id = ? AND purged_at IS NULL",
+            (account_id,),
+        )
+        return count, octets
+
+
+def _holding(row: Row) -> Holding:
+    id_, digest, fetched_at, deleted_everywhere, *rest = row
+    return Holding(id_, digest, fetched_at, bool(deleted_everywhere), *rest)
+
+
+async def _free_uid(change: Connection, account_id: int, one: Fetched) -> str:
+    """Upstream's UIDL if it is valid and was never used here, else one minted from the digest."""
+    candidate = one.upstream_uid
+    minted = one.blob.digest.hex()[:MINTED_DIGITS]
+    number = 1
+    while not is_valid_uid(candidate) or await change.fetch(
+        "SELECT 1 FROM message WHERE account_id = ? AND uid = ?", (account_id, candidate)
+    ):
+        candidate = minted if number == 1 else f"{minted}-{number}"
+        number += 1
+    return candidate

@@ -1,0 +1,41 @@
+"""The catalogue's schema: numbered migrations, applied in order, each in a transaction."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from proxy.adapters.sqlite.connection import Connection
+from proxy.domain.errors import StoreTooNew
+
+
+def migrations() -> list[str]:
+    """The scripts in order; the n-th takes the schema from version n-1 to n."""
+    folder = resources.files("proxy.adapters.sqlite") / "migrations"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [(folder / name).read_text() for name in names]
+
+
+async def migrate(connection: Connection) -> None:
+    """Bring the schema up to date.
+
+    Raises:
+        StoreTooNew: a newer version of this program wrote it; nothing is changed.
+    """
+    scripts = migrations()
+    ((version,),) = await connection.fetch("PRAGMA user_version")
+    if version > len(scripts):
+        raise StoreTooNew(
+            f"the store has schema version {version}, and this program knows {len(scripts)}: "
+            "install the newer pop3-sync-proxy that wrote it, or restore a backup"
+        )
+    for number, script in enumerate(scripts[version:], version + 1):
+        await connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in script.split(";"):
+                if statement.strip():
+                    await connection.execute(statement)
+            await connection.execute(f"PRAGMA user_version = {number}")
+        except BaseException:
+            await connection.execute("ROLLBACK")
+            raise
+        await connection.execute("COMMIT")

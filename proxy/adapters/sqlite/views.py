@@ -1,0 +1,155 @@
+"""What devices see and what their sessions commit; see `interfaces.store.Views`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from proxy.adapters.sqlite.connection import Connection
+from proxy.adapters.sqlite.database import Database
+from proxy.domain.model import Message
+from proxy.domain.policy import ViewKind
+
+_MARK = """
+INSERT INTO delivery (device_id, message_id, retrieved_at, deleted_at)
+SELECT device.id, message.id, ?, ? FROM device, message WHERE device.id = ? AND message.id = ?
+ON CONFLICT (device_id, message_id) DO UPDATE SET
+  retrieved_at = coalesce(retrieved_at, excluded.retrieved_at),
+  deleted_at   = coalesce(deleted_at, excluded.deleted_at)
+"""
+"""Selecting both ends drops marks of a device that was removed while its session was open."""
+
+_WAITING = """
+SELECT count(*) FROM message, device
+LEFT JOIN delivery ON delivery.device_id = device.id AND delivery.message_id = message.id
+WHERE device.id = ? AND message.account_id = device.account_id
+  AND message.purged_at IS NULL AND message.deleted_at IS NULL
+  AND (device.since IS NULL OR message.received_at > device.since)
+  AND delivery.retrieved_at IS NULL AND delivery.deleted_at IS NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    """One session's marks on their way to disk."""
+
+    device_id: int
+    retrieved: Collection[int]
+    deleted: Collection[int]
+    everywhere: bool
+    at: float
+    done: asyncio.Future[None]
+
+
+class ViewsAndCommits:
+    _database: Database
+    _waiting_commits: list[_Commit]
+
+    def version(self, account_id: int) -> int:
+        return self._database.versions[account_id]
+
+    def device_version(self, device_id: int) -> int:
+        return self._database.device_versions[device_id]
+
+    async def messages(self, account_id: int) -> tuple[Message, ...]:
+        rows = await self._database.fetch(
+            "SELECT id, uid, digest, octets, dots FROM message "
+            "WHERE account_id = ? AND purged_at IS NULL AND deleted_at IS NULL ORDER BY id",
+            (account_id,),
+        )
+        return tuple(Message(i, uid, digest, octets, bool(d)) for i, uid, digest, octets, d in rows)
+
+    async def hidden(self, device_id: int, view: ViewKind) -> frozenset[int]:
+        rows = await self._database.fetch(
+            "SELECT message_id FROM delivery WHERE device_id = ?1 "
+            "AND (deleted_at IS NOT NULL OR (?2 AND retrieved_at IS NOT NULL)) "
+            "UNION ALL SELECT message.id FROM message JOIN device USING (account_id) "
+            "WHERE device.id = ?1 AND message.received_at <= device.since",
+            (device_id, view == "undelivered"),
+        )
+        return frozenset(message_id for (message_id,) in rows)
+
+    async def removed_upstream(self, account_id: int) -> frozenset[int]:
+        rows = await self._database.fetch(
+            "SELECT id FROM message WHERE account_id = ? AND upstream = 'gone'", (account_id,)
+        )
+        return frozenset(message_id for (message_id,) in rows)
+
+    async def waiting(self, device_id: int) -> int:
+        ((count,),) = await self._database.fetch(_WAITING, (device_id,))
+        return int(count)
+
+    async def deliveries(self, message_id: int) -> list[tuple[str, float | None, float | None]]:
+        rows = await self._database.fetch(
+            "SELECT device.name, retrieved_at, deleted_at FROM delivery "
+            "JOIN device ON device.id = device_id WHERE message_id = ? ORDER BY device.name",
+            (message_id,),
+        )
+        return [(name, retrieved, deleted) for name, retrieved, deleted in rows]
+
+    async def commit_session(
+        self,
+        device_id: int,
+        *,
+        retrieved: Collection[int],
+        deleted: Collection[int],
+        everywhere: bool,
+        at: float,
+    ) -> None:
+        if not retrieved and not deleted:
+            return
+        done = asyncio.get_running_loop().create_future()
+        commit = _Commit(device_id, retrieved, deleted, everywhere, at, done)
+        self._waiting_commits.append(commit)
+        if len(self._waiting_commits) == 1:
+            # The first of a group writes for all that join while the store is busy. It is not
+            # this session's task, so that a session that dies takes no other one with it.
+            self._writing = asyncio.get_running_loop().create_task(self._write_commits())
+        await done
+
+    async def _write_commits(self) -> None:
+        group: list[_Commit] = []
+        everywhere: set[int] = set()
+        try:
+            async with self._database.transaction() as change:
+                group, self._waiting_commits = self._waiting_commits, []
+                for commit in group:
+                    everywhere |= await self._write_commit(change, commit)
+        except Exception as error:
+            if not group:
+                group, self._waiting_commits = self._waiting_commits, []
+            for commit in group:
+                if not commit.done.done():
+                    commit.done.set_exception(error)
+            return
+        # Only now: a view cut before the commit must not be taken for one cut after it.
+        self._database.versions.update(everywhere)
+        for commit in group:
+            self._database.device_versions[commit.device_id] += 1
+            if not commit.done.done():
+                commit.done.set_result(None)
+
+    async def _write_commit(self, change: Connection, commit: _Commit) -> set[int]:
+        """Returns the accounts in which messages are now hidden from all devices."""
+        deleted = set(commit.deleted)
+        marks = [
+            (
+                commit.at if message_id in commit.retrieved else None,
+                commit.at if message_id in deleted else None,
+                commit.device_id,
+                message_id,
+            )
+            for message_id in {*commit.retrieved, *deleted}
+        ]
+        await change.executemany(_MARK, marks)
+        if not commit.everywhere or not deleted:
+            return set()
+        await change.executemany(
+            "UPDATE message SET deleted_at = coalesce(deleted_at, ?) WHERE id = ?",
+            [(commit.at, message_id) for message_id in deleted],
+        )
+        accounts = await change.fetch(
+            "SELECT account_id FROM device WHERE id = ?", (commit.device_id,)
+        )
+        return {account_id for (account_id,) in accounts}

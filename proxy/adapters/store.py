@@ -1,0 +1,88 @@
+"""The store in production: SQLite's catalogue and files, in one data directory."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from proxy.adapters.blobs import Blobs, Runner, ThreadRunner
+from proxy.adapters.sqlite.accounts import AccountsAndDevices
+from proxy.adapters.sqlite.connection import Connect, connect_in_thread
+from proxy.adapters.sqlite.database import Database, open_database, storage_errors
+from proxy.adapters.sqlite.messages import Messages
+from proxy.adapters.sqlite.views import ViewsAndCommits
+from proxy.domain.errors import DataDirInUse, StoreUnavailable
+
+
+class SqliteStore(AccountsAndDevices, ViewsAndCommits, Messages):
+    """`interfaces.store.Store`; use `open_store` to get one."""
+
+    def __init__(self, database: Database, blobs: Blobs, lock: int | None) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._lock = lock
+        self._waiting_commits = []
+
+    async def is_writable(self) -> bool:
+        try:
+            async with self._database.transaction() as change:
+                # Changes nothing, but takes the write-ahead log through the motions.
+                await change.execute("PRAGMA application_id = 0")
+        except StoreUnavailable:
+            return False
+        return os.access(self._blobs.temporary, os.W_OK)
+
+    async def close(self) -> None:
+        await self._database.close()
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+async def open_store(
+    data_dir: Path,
+    *,
+    connect: Connect = connect_in_thread,
+    run: Runner | None = None,
+    exclusive: bool = True,
+) -> SqliteStore:
+    """Open the store of a data directory, made if it is new.
+
+    `exclusive` keeps a second process out; the simulation, which crashes and reopens within one
+    process, does without.
+
+    Raises:
+        DataDirInUse: another process has it open.
+        StoreTooNew, StoreUnavailable.
+    """
+    with storage_errors():
+        lock = _prepare(data_dir, exclusive)
+    try:
+        database = await open_database(data_dir / "catalogue.db", connect)
+        try:
+            rows = await database.fetch("SELECT digest FROM message WHERE purged_at IS NULL")
+            blobs = Blobs(data_dir / "blobs", run or ThreadRunner())
+            with storage_errors():
+                await blobs.run(blobs.prepare, [digest for (digest,) in rows])
+        except BaseException:
+            await database.close()
+            raise
+    except BaseException:
+        if lock is not None:
+            os.close(lock)
+        raise
+    return SqliteStore(database, blobs, lock)
+
+
+def _prepare(data_dir: Path, exclusive: bool) -> int | None:
+    """Make the directory and hold its lock until the descriptor is closed, by us or our death."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not exclusive:
+        return None
+    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise DataDirInUse(f"another pop3-sync-proxy runs on {data_dir}") from None
+    return descriptor

@@ -1,0 +1,222 @@
+"""Who may log in, and as which device: DESIGN section 4."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from proxy.domain.errors import BadLogin, Temporary
+from proxy.domain.facts import DeviceEnrolled, LoginRefused
+from proxy.domain.policy import DAY, DevicePolicy, Seconds, SyncPolicy
+from tests.rude_upstream import RudeUpstream, mail
+from tests.services.house import START, House, declared, house, policy_for
+
+
+@pytest.fixture
+async def rude() -> AsyncIterator[RudeUpstream]:
+    async with RudeUpstream([("u1", mail("1")), ("u2", mail("2"))]).listening() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def home(rude: RudeUpstream, tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path, policy_for(rude.port)) as home:
+        yield home
+
+
+async def test_an_unknown_login_that_upstream_accepts_makes_an_account_and_a_device(
+    home: House,
+) -> None:
+    assert await home.read("alice+laptop") == [mail("1"), mail("2")]
+    account = await home.store.account("alice")
+    assert account is not None
+    assert not account.declared
+    assert home.facts.of(DeviceEnrolled) == [DeviceEnrolled("alice", "laptop")]
+
+
+async def test_an_unknown_login_that_upstream_refuses_leaves_no_trace(home: House) -> None:
+    with pytest.raises(BadLogin):
+        await home.login("mallory", b"guess")
+    assert await home.store.accounts() == []
+    assert len(home.facts.of(LoginRefused)) == 1
+
+
+async def test_device_names_are_compared_without_case(home: House) -> None:
+    await home.login("alice+Laptop")
+    await home.login("alice+LAPTOP")
+    account = await home.store.account("alice")
+    assert account is not None
+    assert [d.name for d in await home.store.devices(account.id)] == ["Laptop"]
+
+
+async def test_without_a_device_name_it_is_the_default_device(home: House) -> None:
+    assert (await home.login("alice")).device == "default"
+
+
+async def test_an_account_whose_whole_name_matches_wins(rude: RudeUpstream, tmp_path: Path) -> None:
+    policy = policy_for(rude.port)
+    async with house(tmp_path, policy, declared(policy, "alice+work")) as home:
+        maildrop = await home.login("alice+work")
+        assert (maildrop.account, maildrop.device) == ("alice+work", "default")
+        maildrop = await home.login("alice+work+pc")
+        assert (maildrop.account, maildrop.device) == ("alice+work", "pc")
+
+
+async def test_a_verified_password_is_served_from_the_store_while_upstream_is_down(
+    home: House, rude: RudeUpstream
+) -> None:
+    await home.read()
+    rude.refusals["CAPA"] = b"gibberish\r\n"
+    assert await home.uids() == ["u1", "u2"]
+    with pytest.raises(Temporary):
+        await home.login("alice", b"wrong")
+    with pytest.raises(Temporary):
+        await home.login("nobody", b"wrong")
+
+
+async def test_a_verified_password_is_not_hashed_again_at_every_login(home: House) -> None:
+    for _ in range(5):
+        await home.uids()
+    assert home.passwords.verified <= 1
+
+
+async def test_a_password_that_upstream_no_longer_takes_is_refused_and_its_verifier_dropped(
+    home: House, rude: RudeUpstream
+) -> None:
+    await home.uids()
+    rude.refusals["AUTH"] = b"-ERR [AUTH] changed\r\n"
+    with pytest.raises(BadLogin):
+        await home.login()
+    account = await home.store.account("alice")
+    assert account is not None
+    assert account.verifier is None
+
+
+async def test_a_wrong_guess_does_not_drop_the_verifier_of_the_right_password(
+    home: House, rude: RudeUpstream
+) -> None:
+    await home.uids()
+    rude.refusals["AUTH"] = b"-ERR [AUTH] no\r\n"
+    with pytest.raises(BadLogin):
+        await home.login("alice", b"guess")
+    account = await home.store.account("alice")
+    assert account is not None
+    assert account.verifier is not None
+
+
+async def test_a_refused_guess_does_not_hold_up_the_owner(home: House, rude: RudeUpstream) -> None:
+    await home.uids()
+    rude.refusals["AUTH"] = b"-ERR [AUTH] no\r\n"
+    with pytest.raises(BadLogin):
+        await home.login("alice", b"guess")
+    rude.refusals.clear()
+    rude.mails.append(("u3", mail("3")))
+    assert await home.uids() == ["u1", "u2", "u3"]
+
+
+async def test_a_declared_account_takes_the_configured_password_alone(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    policy = policy_for(rude.port)
+    async with house(tmp_path, policy, declared(policy)) as home:
+        assert await home.uids() == ["u1", "u2"]
+        seen = len(rude.commands)
+        with pytest.raises(BadLogin):
+            await home.login("alice", b"guess")
+        assert len(rude.commands) == seen, "a guess went upstream"
+
+
+async def test_a_declared_account_is_served_before_upstream_was_ever_reached(
+    tmp_path: Path,
+) -> None:
+    async with RudeUpstream().listening() as gone:
+        pass
+    policy = policy_for(gone.port)
+    async with house(tmp_path, policy, declared(policy)) as home:
+        assert await home.uids() == []
+
+
+async def test_an_app_password_names_its_device_and_never_goes_upstream(
+    home: House, rude: RudeUpstream
+) -> None:
+    await home.uids()
+    made = await home.core.admin.device_add("alice", "phone")
+    seen = len(rude.commands)
+    password = made["app_password"].encode()
+    assert (await home.login("alice", password)).device == "phone"
+    assert (await home.login("alice+phone", password)).device == "phone"
+    assert len(rude.commands) == seen
+    with pytest.raises(BadLogin):
+        await home.login("alice+laptop", password)
+
+
+async def test_a_removed_device_takes_its_app_password_with_it(
+    home: House, rude: RudeUpstream
+) -> None:
+    await home.uids()
+    made = await home.core.admin.device_add("alice", "phone")
+    await home.core.admin.device_remove("alice", "phone")
+    with pytest.raises(BadLogin):
+        await home.login("alice", made["app_password"].encode())
+
+
+async def test_closed_enrolment_takes_only_devices_that_were_added(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    policy = policy_for(rude.port, devices=DevicePolicy(enrol="closed"))
+    async with house(tmp_path, policy, declared(policy)) as home:
+        with pytest.raises(BadLogin):
+            await home.login("alice+laptop")
+        await home.core.admin.device_add("alice", "laptop")
+        assert (await home.login("alice+laptop")).device == "laptop"
+
+
+async def test_many_first_logins_of_one_device_make_one_device_and_one_sync(
+    home: House, rude: RudeUpstream
+) -> None:
+    await asyncio.gather(*(home.login("alice+laptop") for _ in range(10)))
+    account = await home.store.account("alice")
+    assert account is not None
+    assert len(await home.store.devices(account.id)) == 1
+    assert rude.retrieved() == 2
+
+
+async def test_a_login_waits_no_longer_than_login_wait(rude: RudeUpstream, tmp_path: Path) -> None:
+    sync = SyncPolicy(max_age=Seconds(0), login_wait=Seconds(0.2))
+    policy = policy_for(rude.port, sync=sync)
+    rude.silent_on = {"STAT"}
+    async with house(tmp_path, policy, declared(policy)) as home:
+        async with asyncio.timeout(10):
+            assert await home.uids() == []
+
+
+@pytest.mark.parametrize(
+    ("backlog", "expected"), [("all", ["old", "young", "undated"]), ("30d", ["young", "undated"])]
+)
+async def test_the_backlog_of_a_new_device_counts_from_the_messages_own_dates(
+    backlog: str, expected: list[str], tmp_path: Path
+) -> None:
+    mails = [
+        ("old", b"Date: Mon, 01 Jun 2026 10:00:00 +0000\r\n" + mail("1")),
+        ("young", b"Date: Mon, 02 Nov 2026 10:00:00 +0000\r\n" + mail("2")),
+        ("undated", mail("3")),
+    ]
+    async with RudeUpstream(mails).listening() as rude:
+        policy = policy_for(rude.port, devices=DevicePolicy(backlog=backlog))
+        async with house(tmp_path, policy) as home:
+            assert await home.uids("alice+new") == expected
+
+
+async def test_a_device_without_backlog_gets_what_comes_later(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    policy = policy_for(rude.port, devices=DevicePolicy(backlog="none"))
+    async with house(tmp_path, policy) as home:
+        assert await home.uids("alice+new") == []
+        home.clock.time = START + DAY
+        rude.mails.append(("later", mail("later")))
+        assert await home.uids("alice+new") == ["later"]
+        assert await home.uids("alice+newer") == []
