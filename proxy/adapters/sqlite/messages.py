@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 
 from proxy.adapters.blobs import Blobs
@@ -73,33 +74,20 @@ class Messages:
             with storage_errors():
                 await self._blobs.make_durable([f.blob.digest for f in fetched])
             async with self._database.transaction() as change:
+                new = [one for one in fetched if one.repairs is None]
+                uids = await _free_uids(change, account_id, new)
+                await change.executemany(
+                    _INSERT,
+                    [_row(account_id, uid, one, at) for uid, one in zip(uids, new, strict=True)],
+                )
                 for one in fetched:
-                    if one.repairs is None:
-                        await self._insert(change, account_id, one, at)
-                    else:
-                        await self._repair(change, one.repairs, one)
+                    if one.repairs is not None:
+                        await self._repair(change, one.repairs, one.blob.digest)
         self._database.versions[account_id] += 1
 
-    async def _insert(self, change: Connection, account_id: int, one: Fetched, at: float) -> None:
-        await change.execute(
-            _INSERT,
-            (
-                account_id,
-                await _free_uid(change, account_id, one),
-                one.upstream_uid,
-                one.upstream_octets,
-                one.blob.digest,
-                one.blob.octets,
-                one.blob.dots,
-                one.header_digest,
-                one.received_at,
-                at,
-            ),
-        )
-
-    async def _repair(self, change: Connection, message_id: int, one: Fetched) -> None:
-        ((digest,),) = await change.fetch("SELECT digest FROM message WHERE id = ?", (message_id,))
-        if digest != one.blob.digest:
+    async def _repair(self, change: Connection, message_id: int, digest: bytes) -> None:
+        ((known,),) = await change.fetch("SELECT digest FROM message WHERE id = ?", (message_id,))
+        if known != digest:
             raise ValueError("a blob can only be replaced by an equal one")
         await change.execute(
             "UPDATE message SET blob_lost = 0, purged_at = NULL, upstream = 'present', "
@@ -200,14 +188,43 @@ def _holding(row: Row) -> Holding:
     return Holding(id_, digest, fetched_at, bool(deleted_everywhere), *rest)
 
 
-async def _free_uid(change: Connection, account_id: int, one: Fetched) -> str:
-    """Upstream's UIDL if it is valid and was never used here, else one minted from the digest."""
-    candidate = one.upstream_uid
-    minted = one.blob.digest.hex()[:MINTED_DIGITS]
-    number = 1
-    while not is_valid_uid(candidate) or await change.fetch(
-        "SELECT 1 FROM message WHERE account_id = ? AND uid = ?", (account_id, candidate)
-    ):
-        candidate = minted if number == 1 else f"{minted}-{number}"
-        number += 1
-    return candidate
+def _row(account_id: int, uid: str, one: Fetched, at: float) -> Row:
+    return (
+        account_id,
+        uid,
+        one.upstream_uid,
+        one.upstream_octets,
+        one.blob.digest,
+        one.blob.octets,
+        one.blob.dots,
+        one.header_digest,
+        one.received_at,
+        at,
+    )
+
+
+async def _free_uids(change: Connection, account_id: int, fetched: Sequence[Fetched]) -> list[str]:
+    """For each message upstream's UIDL if it is valid and was never used in this account.
+
+    Otherwise one minted from the digest.
+    """
+
+    async def used(uids: list[str]) -> set[str]:
+        rows = await change.fetch(
+            "SELECT uid FROM message WHERE account_id = ? "
+            "AND uid IN (SELECT value FROM json_each(?))",
+            (account_id, json.dumps(uids)),
+        )
+        return {uid for (uid,) in rows}
+
+    taken = await used([one.upstream_uid for one in fetched])
+    chosen: list[str] = []
+    for one in fetched:
+        uid, minted, number = one.upstream_uid, one.blob.digest.hex()[:MINTED_DIGITS], 0
+        while uid in taken or not is_valid_uid(uid):
+            number += 1
+            uid = minted if number == 1 else f"{minted}-{number}"
+            taken |= await used([uid])
+        taken.add(uid)
+        chosen.append(uid)
+    return chosen
