@@ -6,7 +6,6 @@ JSON. The same code serves a running proxy, through its control socket, and a st
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,11 +14,8 @@ from proxy.domain.errors import BadRequest, NotFound
 from proxy.domain.model import Account, Device, is_valid_device_name
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock, Entropy
-from proxy.services.logins import app_password_hash, since
+from proxy.services.logins import app_password_hash, new_app_password, since
 from proxy.services.syncs import Syncs
-
-APP_PASSWORD_OCTETS = 20
-"""160 random bits, 32 letters and digits to type."""
 
 Row = dict[str, Any]
 
@@ -128,8 +124,7 @@ class Admin:
         """Make a device with an app password, which is shown this once."""
         known = await self._account(account, make_declared=True)
         _check_device_name(device)
-        secret = self._entropy.token(APP_PASSWORD_OCTETS)
-        password = base64.b32encode(secret).decode().lower()
+        password = new_app_password(self._entropy)
         now = self._clock.now()
         policy = self._directory.policy(account)
         made = await self._store.add_device(

@@ -8,6 +8,7 @@ is kept as a verifier, so that the owner gets in while upstream is down.
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import hmac
 from collections import OrderedDict
@@ -28,7 +29,7 @@ from proxy.domain.model import DEFAULT_DEVICE, Account, Credentials, Device
 from proxy.domain.policy import AccountPolicy, backlog_age
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
-from proxy.interfaces.world import World
+from proxy.interfaces.world import Entropy, World
 from proxy.services.maildrops import DeviceMaildrop, Maildrops
 from proxy.services.syncs import SyncRun, Syncs
 
@@ -38,6 +39,16 @@ UPSTREAM_WAIT = 45.0
 REMEMBERED = 1024
 REMEMBER_SECONDS = 900.0
 """Accepted passwords spared another Argon2 hash, and for how long."""
+
+
+APP_PASSWORD_OCTETS = 20
+"""160 random bits."""
+APP_PASSWORD_LENGTH = 32
+"""Lower-case letters and digits that the bits are written in, base32."""
+
+
+def new_app_password(entropy: Entropy) -> str:
+    return base64.b32encode(entropy.token(APP_PASSWORD_OCTETS)).decode().lower()
 
 
 def app_password_hash(password: bytes) -> bytes:
@@ -92,7 +103,7 @@ class Logins:
         policy = self._directory.policy(name)
         declared = self._directory.declared(name)
         account = await self._store.account(name)
-        if account is not None:
+        if account is not None and len(password) == APP_PASSWORD_LENGTH:
             device = await self._store.device_by_app_password(
                 account.id, app_password_hash(password)
             )

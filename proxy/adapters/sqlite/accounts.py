@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from proxy.adapters.sqlite.connection import Row
+from proxy.adapters.sqlite.connection import Connection, Row
 from proxy.adapters.sqlite.database import Database
 from proxy.domain.errors import AlreadyExists
 from proxy.domain.model import Account, Device
@@ -30,21 +32,55 @@ def _device(row: Row) -> Device:
     return Device(id_, account_id, name, view, since, bool(has_app_password), *rest)
 
 
+class People:
+    """Both small tables in memory, so that a login costs no query.
+
+    Dropped whole by every change of either table, which is rarer than logins by far.
+    """
+
+    def __init__(self, accounts: list[Account], devices: list[Device]) -> None:
+        self.accounts = {account.name: account for account in accounts}
+        self.devices: dict[int, dict[str, Device]] = {}
+        """By account id, then by name in lower case; both in order of name."""
+        for device in devices:
+            self.devices.setdefault(device.account_id, {})[device.name.lower()] = device
+
+
 class AccountsAndDevices:
     _database: Database
+    _people: People | None = None
+    _changes: int = 0
+
+    async def _known_people(self) -> People:
+        while (people := self._people) is None:
+            before = self._changes
+            accounts = await self._database.fetch(f"{_ACCOUNT} ORDER BY name")
+            devices = await self._database.fetch(f"{_DEVICE} ORDER BY name")
+            if self._changes == before:
+                self._people = People(
+                    [_account(row) for row in accounts], [_device(row) for row in devices]
+                )
+        return people
+
+    @asynccontextmanager
+    async def _change_people(self) -> AsyncIterator[Connection]:
+        try:
+            async with self._database.transaction() as change:
+                yield change
+        finally:
+            self._changes += 1
+            self._people = None
 
     async def accounts(self) -> list[Account]:
-        rows = await self._database.fetch(f"{_ACCOUNT} ORDER BY name")
-        return [_account(row) for row in rows]
+        return list((await self._known_people()).accounts.values())
 
     async def account(self, name: str) -> Account | None:
-        rows = await self._database.fetch(f"{_ACCOUNT} WHERE name = ?", (name,))
-        return _account(rows[0]) if rows else None
+        return (await self._known_people()).accounts.get(name)
 
     async def ensure_account(self, name: str, *, declared: bool, at: float) -> Account:
         account = await self.account(name)
         if account is None or account.declared is not declared:
-            async with self._database.transaction() as change:
+            async with self._change_people() as change:
                 await change.execute(
                     "INSERT INTO account (name, declared, created_at) VALUES (?, ?, ?) "
                     "ON CONFLICT (name) DO UPDATE SET declared = excluded.declared",
@@ -55,7 +91,7 @@ class AccountsAndDevices:
         return account
 
     async def set_verifier(self, account_id: int, verifier: str | None) -> None:
-        async with self._database.transaction() as change:
+        async with self._change_people() as change:
             await change.execute(
                 "UPDATE account SET verifier = ? WHERE id = ?", (verifier, account_id)
             )
@@ -63,7 +99,7 @@ class AccountsAndDevices:
     async def note_sync(
         self, account_id: int, *, at: float, upstream_count: int | None = None, failure: str = ""
     ) -> None:
-        async with self._database.transaction() as change:
+        async with self._change_people() as change:
             if failure:
                 await change.execute(
                     "UPDATE account SET failed_at = ?, failure = ? WHERE id = ?",
@@ -77,16 +113,10 @@ class AccountsAndDevices:
                 )
 
     async def devices(self, account_id: int) -> list[Device]:
-        rows = await self._database.fetch(
-            f"{_DEVICE} WHERE account_id = ? ORDER BY name", (account_id,)
-        )
-        return [_device(row) for row in rows]
+        return list((await self._known_people()).devices.get(account_id, {}).values())
 
     async def device(self, account_id: int, name: str) -> Device | None:
-        rows = await self._database.fetch(
-            f"{_DEVICE} WHERE account_id = ? AND name = ?", (account_id, name)
-        )
-        return _device(rows[0]) if rows else None
+        return (await self._known_people()).devices.get(account_id, {}).get(name.lower())
 
     async def device_by_app_password(self, account_id: int, password_hash: bytes) -> Device | None:
         rows = await self._database.fetch(
@@ -105,7 +135,7 @@ class AccountsAndDevices:
         at: float,
     ) -> Device:
         try:
-            async with self._database.transaction() as change:
+            async with self._change_people() as change:
                 await change.execute(
                     "INSERT INTO device "
                     "(account_id, name, view, since, app_password_hash, created_at) "
@@ -120,21 +150,21 @@ class AccountsAndDevices:
 
     async def rename_device(self, device_id: int, name: str) -> None:
         try:
-            async with self._database.transaction() as change:
+            async with self._change_people() as change:
                 await change.execute("UPDATE device SET name = ? WHERE id = ?", (name, device_id))
         except sqlite3.IntegrityError:
             raise AlreadyExists(f"there is a device {name} already") from None
 
     async def remove_device(self, device_id: int) -> None:
-        async with self._database.transaction() as change:
+        async with self._change_people() as change:
             await change.execute("DELETE FROM device WHERE id = ?", (device_id,))
 
     async def reset_device(self, device_id: int) -> None:
-        async with self._database.transaction() as change:
+        async with self._change_people() as change:
             await change.execute("DELETE FROM delivery WHERE device_id = ?", (device_id,))
             await change.execute("UPDATE device SET since = NULL WHERE id = ?", (device_id,))
         self._database.device_versions[device_id] += 1
 
     async def note_seen(self, device_id: int, *, at: float) -> None:
-        async with self._database.transaction() as change:
+        async with self._change_people() as change:
             await change.execute("UPDATE device SET seen_at = ? WHERE id = ?", (at, device_id))
