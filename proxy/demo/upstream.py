@@ -38,6 +38,15 @@ class Mailbox:
         self.mails[uid] = octets
         return uid
 
+    def open(self, uid: str) -> io.BytesIO:
+        """The octets of a mail that RETR or TOP asks for."""
+        self.retrieved[uid] += 1
+        return io.BytesIO(self.mails.get(uid, b""))
+
+    def delete(self, uid: str) -> None:
+        """A session that marked this mail has ended with QUIT."""
+        self.mails.pop(uid, None)
+
 
 class MailboxServer:
     """Sessions on a mailbox. Every login sees the mail that is there at that moment."""
@@ -77,12 +86,11 @@ class _MailboxMaildrop:
         )
 
     def open(self, message: Message) -> io.BytesIO:
-        self._mailbox.retrieved[message.uid] += 1
-        return io.BytesIO(self._mailbox.mails.get(message.uid, b""))
+        return self._mailbox.open(message.uid)
 
     async def commit(self) -> None:
         for number in self.view.deleted_ids():
-            self._mailbox.mails.pop(self._uids[number], None)
+            self._mailbox.delete(self._uids[number])
 
     def close(self) -> None:
         pass
