@@ -33,6 +33,9 @@ TURN = 512 * 1024
 """Octets sent before other sessions get their turn."""
 INPUT_LIMIT = 64 * 1024
 """Octets of pipelined commands that may wait."""
+TOP_OF_ALL = 1_000_000
+"""A TOP with so many lines is a RETR by another name: fetchmail fetches so what it leaves on the
+server. One with fewer is a look at a message, even if the message happens to be shorter."""
 
 
 class Maildrop(Protocol):
@@ -137,6 +140,8 @@ class Pop3Session(asyncio.Protocol):
         self._advance()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._lost.is_set():
+            return
         self._sessions.discard(self)
         self._timer.cancel()
         self._closing = True
@@ -301,9 +306,9 @@ class Pop3Session(asyncio.Protocol):
             case pop3.Uidl(number=int(number)):
                 machine.ok(f"{number} {view.message(number).uid}")
             case pop3.Retr(number=number):
-                self._send_message(number, None)
+                self._send_message(number, None, counts=True)
             case pop3.Top(number=number, lines=lines):
-                self._send_message(number, TopCutter(lines))
+                self._send_message(number, TopCutter(lines), counts=lines >= TOP_OF_ALL)
             case pop3.Dele(number=number):
                 view.mark_deleted(number)
                 machine.ok(f"message {number} deleted")
@@ -311,7 +316,7 @@ class Pop3Session(asyncio.Protocol):
                 view.reset()
                 machine.ok(f"{view.count} messages ({view.octets} octets)")
 
-    def _send_message(self, number: int, top: TopCutter | None) -> None:
+    def _send_message(self, number: int, top: TopCutter | None, *, counts: bool) -> None:
         message = self._view.message(number)
         assert self._maildrop is not None  # noqa: S101 - there is a view
         reader = self._maildrop.open(message)
@@ -328,6 +333,7 @@ class Pop3Session(asyncio.Protocol):
             encoder=DotEncoder() if message.dots else None,
             top=top,
             left=message.octets,
+            counts=counts,
         )
         self._send_part(self._transfer, first)
 
@@ -350,15 +356,13 @@ class Pop3Session(asyncio.Protocol):
 
     def _send_part(self, transfer: _Transfer, data: bytes) -> None:
         transfer.left -= len(data)
-        complete = transfer.left <= 0
         if transfer.top is not None:
             data = transfer.top.feed(data)
-            complete = complete or transfer.top.done
         self._machine.body_part(transfer.encoder.feed(data) if transfer.encoder else data)
-        if not complete:
+        if transfer.left > 0 and not (transfer.top and transfer.top.done):
             return
         self._machine.body_end()
-        if transfer.top is None:
+        if transfer.counts:
             self._view.mark_retrieved(transfer.number)
         transfer.close()
         self._transfer = None
@@ -382,6 +386,8 @@ class Pop3Session(asyncio.Protocol):
         except OSError:
             self._end("error")
             self._transport.abort()
+            # asyncio forgets to tell when a handshake ends by a reset or by its time-out.
+            self.connection_lost(None)
             return
         self._tls = True
         self._machine.tls_started()
@@ -389,7 +395,8 @@ class Pop3Session(asyncio.Protocol):
     async def _commit(self) -> None:
         """QUIT. A device that sent it ahead has its messages only once they are on their way."""
         assert self._maildrop is not None  # noqa: S101 - the machine is in its TRANSACTION state
-        self._transport.set_write_buffer_limits(high=0)
+        # Not 0: a TLS transport of asyncio's would pause with nothing to write, and for ever.
+        self._transport.set_write_buffer_limits(high=1, low=0)
         await self._drained.wait()
         if self._lost.is_set():
             return
@@ -413,6 +420,8 @@ class _Transfer:
     top: TopCutter | None
     left: int
     """Octets of the message not yet read."""
+    counts: bool
+    """Whether the device has the message when this is complete."""
 
     def close(self) -> None:
         self.reader.close()
