@@ -25,7 +25,7 @@ demo: $(READY)     ## play two devices against a demo mailbox and show what each
 	$(BIN)/pop3-sync-proxy demo --play
 
 test: $(READY)     ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: $(READY)    ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

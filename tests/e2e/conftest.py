@@ -1,0 +1,91 @@
+"""What end-to-end tests share: one Dovecot a session, a stage a test, logs of what failed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import Certificates, make_certificates
+from tests.corpus import corpus, large_mail
+from tests.e2e.clients import Program
+from tests.e2e.devices import Endpoint, Login
+from tests.e2e.dovecot import Dovecot, DovecotUnusable
+from tests.e2e.rig import Rig
+
+DirectMails = Callable[[type[Program]], tuple[Counter[bytes], Counter[bytes]]]
+
+
+def cannot(reason: str) -> None:
+    """Skip; but CI has everything, and there a test that cannot run is one that failed."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def need(program: str) -> None:
+    """The test needs this executable."""
+    if shutil.which(program) is None:
+        cannot(f"{program} is not installed")
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def dovecot(certificates: Certificates) -> Iterator[Dovecot]:
+    try:
+        server = Dovecot(certificates)
+    except DovecotUnusable as error:
+        cannot(str(error))
+        raise
+    with server:
+        yield server
+
+
+@pytest.fixture
+def rig(tmp_path: Path, certificates: Certificates, dovecot: Dovecot) -> Iterator[Rig]:
+    stage = Rig(tmp_path, certificates, dovecot)
+    yield stage
+    stage.close()
+
+
+@pytest.fixture(scope="session")
+def direct_mails(dovecot: Dovecot, tmp_path_factory: pytest.TempPathFactory) -> DirectMails:
+    """What a program makes of the corpus, and of the large mail, with no proxy between."""
+    known: dict[type[Program], tuple[Counter[bytes], Counter[bytes]]] = {}
+
+    def find(program: type[Program]) -> tuple[Counter[bytes], Counter[bytes]]:
+        if program not in known:
+            user = dovecot.add_user()
+            device = program(
+                tmp_path_factory.mktemp("direct") / program.name,
+                Endpoint("localhost", dovecot.port),
+                Login(user.name, user.password),
+            )
+            dovecot.deliver(user, *corpus())
+            device.poll()
+            mails = Counter(device.mails())
+            dovecot.deliver(user, large_mail())
+            device.poll()
+            known[program] = mails, Counter(device.mails()) - mails
+        return known[program]
+
+    return find
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    stage = getattr(item, "funcargs", {}).get("rig")
+    if report.failed and isinstance(stage, Rig):
+        report.sections += [(f"log of {proxy.folder.name}", proxy.log()) for proxy in stage.proxies]
+    return report
