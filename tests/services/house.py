@@ -13,10 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from proxy.adapters.store import open_store
-
 from proxy.adapters.entropy import SystemEntropy
 from proxy.adapters.net import SocketNetwork
+from proxy.adapters.store import open_store
 from proxy.app import Core
 from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.facts import Fact
