@@ -25,8 +25,12 @@ class Session(poplib.POP3):
         Raises:
             poplib.error_proto: -ERR, or an answer that ends before its terminator.
         """
+        return b"".join(self.stream(command))
+
+    def stream(self, command: str) -> Iterator[bytes]:
+        """The same line by line, as it comes."""
         self._shortcmd(command)  # type: ignore[attr-defined]
-        return b"".join(self._lines())
+        yield from self._lines()
 
     def _lines(self) -> Iterator[bytes]:
         after_crlf = True

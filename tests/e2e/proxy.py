@@ -129,6 +129,17 @@ class ProxyProcess:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def send(self, number: signal.Signals) -> None:
+        """A signal that does not end it, or not at once."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def peak_memory(self) -> int:
+        """The most it has had resident since its start, in KiB."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0])
+
     def log(self) -> str:
         """The end of what it logged, over all its starts."""
         return self._log.read_text(errors="replace")[-20_000:] if self._log.exists() else ""
