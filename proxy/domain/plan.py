@@ -42,39 +42,42 @@ class Plan:
 def plan_sync(entries: Sequence[Entry], known: Sequence[KnownMessage]) -> Plan:
     """Compare a listing with what is known."""
     times_listed = Counter(entry.uid for entry in entries)
-    by_uid: dict[str, list[KnownMessage]] = {}
-    for message in known:
-        by_uid.setdefault(message.upstream_uid, []).append(message)
+    names = {message.upstream_uid for message in known}
+    certain = _certain(known)
     same: dict[int, Entry] = {}
     repair: list[tuple[Entry, KnownMessage]] = []
     unknown: list[Entry] = []
     doubtful: list[Entry] = []
     for entry in entries:
-        namesakes = by_uid.get(entry.uid, [])
         if not entry.uid or times_listed[entry.uid] > 1:
             doubtful.append(entry)
-        elif not namesakes:
-            unknown.append(entry)
-        elif (certain := _certain(entry, namesakes)) is not None:
-            same[certain.id] = entry
-            if not certain.blob_kept:
-                repair.append((entry, certain))
-        else:
+        elif (message := certain.get((entry.uid, entry.octets))) is not None:
+            same[message.id] = entry
+            if not message.blob_kept:
+                repair.append((entry, message))
+        elif entry.uid in names:
             doubtful.append(entry)
+        else:
+            unknown.append(entry)
     unclaimed = [message for message in known if message.id not in same]
     if _all_changed(same, unknown, known):
         doubtful, unknown = sorted(doubtful + unknown, key=lambda entry: entry.number), []
     return Plan(unknown, repair, doubtful, same, unclaimed)
 
 
-def _certain(entry: Entry, namesakes: list[KnownMessage]) -> KnownMessage | None:
-    """The one known message that this entry certainly is."""
-    present = [
-        message
-        for message in namesakes
-        if message.upstream is Upstream.PRESENT and message.upstream_octets == entry.octets
-    ]
-    return present[0] if len(present) == 1 else None
+def _certain(known: Sequence[KnownMessage]) -> dict[tuple[str, int], KnownMessage]:
+    """Id and size → the one message that was there with both when we last looked."""
+    certain: dict[tuple[str, int], KnownMessage] = {}
+    ambiguous: set[tuple[str, int]] = set()
+    for message in known:
+        if message.upstream is Upstream.PRESENT:
+            key = (message.upstream_uid, message.upstream_octets)
+            if key in certain:
+                ambiguous.add(key)
+            certain[key] = message
+    for key in ambiguous:
+        del certain[key]
+    return certain
 
 
 def _all_changed(

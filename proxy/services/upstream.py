@@ -158,8 +158,8 @@ class UpstreamSession:
             raise UpstreamUnreachable("upstream refuses LIST")
         uids_text = await self._body_of(b"UIDL")
         try:
-            sizes = {n: int(rest.split()[0]) for n, rest in _numbered(sizes_text)}
-            uids = dict(_numbered(uids_text or b""))
+            sizes = {n: int(rest.split()[0]) for n, rest in _numbered(sizes_text).items()}
+            uids = _numbered(uids_text or b"")
         except (ValueError, IndexError):
             raise UpstreamUnreachable("a listing that makes no sense") from None
         return [Entry(number, sizes[number], uids.get(number, "")) for number in sorted(sizes)]
@@ -309,10 +309,14 @@ async def connect(network: Network, server: UpstreamServer) -> UpstreamSession:
     return session
 
 
-def _numbered(text: bytes) -> list[tuple[int, str]]:
+def _numbered(text: bytes) -> dict[int, str]:
     """Lines of "number rest"."""
-    lines = (line.partition(" ") for line in text.decode("latin-1").split("\r\n") if line.strip())
-    return [(int(number), rest.strip()) for number, _, rest in lines]
+    numbered = {}
+    for line in text.decode("latin-1").split("\r\n"):
+        if line:
+            number, _, rest = line.partition(" ")
+            numbered[int(number)] = rest.strip()
+    return numbered
 
 
 # What servers without response codes say when trying later helps.
