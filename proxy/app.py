@@ -27,10 +27,11 @@ from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Network, World
 from proxy.services.admin import Admin
+from proxy.services.face import Face
 from proxy.services.janitor import Janitor
 from proxy.services.logins import Logins
 from proxy.services.maildrops import Maildrops
-from proxy.services.pop3_session import Face, Pop3Session
+from proxy.services.pop3_session import Pop3Session
 from proxy.services.syncs import Syncs
 from proxy.web.control import call_running, start_control
 from proxy.web.http import start_http

@@ -15,7 +15,8 @@ from proxy.domain.model import Message
 from proxy.domain.policy import SessionPolicy
 from proxy.domain.view import Listing, View
 from proxy.interfaces.world import Network
-from proxy.services.pop3_session import Face, Pop3Session
+from proxy.services.face import Face
+from proxy.services.pop3_session import Pop3Session
 
 
 @dataclass(slots=True)

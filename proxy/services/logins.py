@@ -63,7 +63,7 @@ def since(backlog: str, now: float) -> float | None:
 
 
 class Logins:
-    """The door of `pop3_session`."""
+    """The door that device sessions log in at; see `face.Door`."""
 
     def __init__(
         self,

@@ -56,7 +56,7 @@ class _Cache(Generic[K, V]):
 
 @dataclass(slots=True)
 class DeviceMaildrop:
-    """One session's maildrop; see `pop3_session.Maildrop`."""
+    """One session's maildrop; see `face.Maildrop`."""
 
     account: str
     device: str

@@ -8,75 +8,24 @@ and a message is read on only as fast as the device takes it.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Coroutine
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from proxy.domain import facts
 from proxy.domain.errors import ProxyError
 from proxy.domain.facts import Ending
-from proxy.domain.model import Message
-from proxy.domain.policy import PlaintextLogin, SessionPolicy
 from proxy.domain.view import View
-from proxy.interfaces.observer import Observer
-from proxy.interfaces.store import BlobReader
-from proxy.interfaces.world import Network
+from proxy.services.face import Face, Maildrop, peer_of, plaintext_allowed
 from proxy.services.replies import reply_to
+from proxy.services.transfer import Transfer
 from proxy.wire import pop3_server as pop3
-from proxy.wire.dots import DotEncoder
-from proxy.wire.top import TopCutter
 
-CHUNK = 64 * 1024
-"""Octets read from a blob at once, and the most that waits in the machine before it is sent."""
+OUTPUT = 64 * 1024
+"""Octets of answers that are collected before they are sent."""
 TURN = 512 * 1024
 """Octets sent before other sessions get their turn."""
 INPUT_LIMIT = 64 * 1024
 """Octets of pipelined commands that may wait."""
-TOP_OF_ALL = 1_000_000
-"""A TOP with so many lines is a RETR by another name: fetchmail fetches so what it leaves on the
-server. One with fewer is a look at a message, even if the message happens to be shorter."""
-
-
-class Maildrop(Protocol):
-    """What one session works on."""
-
-    account: str
-    device: str
-    view: View
-
-    def open(self, message: Message) -> BlobReader:
-        """Raises:
-        StoreUnavailable: the octets are not to be had now.
-        """
-
-    async def commit(self) -> None:
-        """Make the view's marks durable (RFC 1939 §6).
-
-        Raises:
-            StoreUnavailable: nothing was committed.
-        """
-
-    def close(self) -> None:
-        """The session is over. Called once."""
-
-
-class Door(Protocol):
-    async def login(self, username: str, password: bytes, peer: str) -> Maildrop:
-        """Raises:
-        ProxyError: `replies` knows what to say.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Face:
-    """What all sessions share."""
-
-    door: Door
-    network: Network
-    observer: Observer
-    policy: SessionPolicy
-    implementation: str
 
 
 class Pop3Session(asyncio.Protocol):
@@ -87,7 +36,7 @@ class Pop3Session(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._tls = tls
         self._maildrop: Maildrop | None = None
-        self._transfer: _Transfer | None = None
+        self._transfer: Transfer | None = None
         self._task: asyncio.Task[None] | None = None
         self._paused = False
         self._eof = False
@@ -103,7 +52,7 @@ class Pop3Session(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._peer = _peer_of(transport)
+        self._peer = peer_of(transport)
         self._machine = pop3.Pop3Server(
             stls=self._face.network.offers_tls and not self._tls,
             plaintext_login=plaintext_allowed(self._face.policy.plaintext_login, self._peer),
@@ -175,12 +124,12 @@ class Pop3Session(asyncio.Protocol):
                 self._loop.call_soon(self._advance)
                 return
             if self._transfer is not None:
-                self._continue_transfer()
+                self._continue_transfer(self._transfer)
             elif (event := self._machine.next_event()) is not None:
                 self._answer(event)
             else:
                 break
-            if self._machine.output_octets >= CHUNK:
+            if self._machine.output_octets >= OUTPUT:
                 sent += self._flush()
         if self._closing:
             return
@@ -306,9 +255,9 @@ class Pop3Session(asyncio.Protocol):
             case pop3.Uidl(number=int(number)):
                 machine.ok(f"{number} {view.message(number).uid}")
             case pop3.Retr(number=number):
-                self._send_message(number, None, counts=True)
+                self._send_message(number)
             case pop3.Top(number=number, lines=lines):
-                self._send_message(number, TopCutter(lines), counts=lines >= TOP_OF_ALL)
+                self._send_message(number, lines)
             case pop3.Dele(number=number):
                 view.mark_deleted(number)
                 machine.ok(f"message {number} deleted")
@@ -316,56 +265,38 @@ class Pop3Session(asyncio.Protocol):
                 view.reset()
                 machine.ok(f"{view.count} messages ({view.octets} octets)")
 
-    def _send_message(self, number: int, top: TopCutter | None, *, counts: bool) -> None:
+    def _send_message(self, number: int, top_lines: int | None = None) -> None:
+        assert self._maildrop is not None  # noqa: S101 - the machine allows it after a login alone
         message = self._view.message(number)
-        assert self._maildrop is not None  # noqa: S101 - there is a view
-        reader = self._maildrop.open(message)
+        transfer = Transfer(number, message, self._maildrop.open(message), top_lines)
         try:
             # +OK is said only with the first octets in hand.
-            first = reader.read(CHUNK)
+            part = transfer.next_part()
         except ProxyError:
-            reader.close()
-            raise
-        self._machine.body_start("top of message follows" if top else f"{message.octets} octets")
-        self._transfer = _Transfer(
-            number=number,
-            reader=reader,
-            encoder=DotEncoder() if message.dots else None,
-            top=top,
-            left=message.octets,
-            counts=counts,
-        )
-        self._send_part(self._transfer, first)
-
-    def _continue_transfer(self) -> None:
-        transfer = self._transfer
-        assert transfer is not None  # noqa: S101 - the caller has looked
-        try:
-            data = transfer.reader.read(CHUNK)
-        except ProxyError:
-            data = b""
-        if not data:
-            # The blob ended early. A reply is no longer possible, and the device must not take
-            # what it has for the whole message.
             transfer.close()
-            self._transfer = None
+            raise
+        self._machine.body_start(f"{message.octets} octets" if top_lines is None else "top follows")
+        self._pass_on(transfer, part)
+
+    def _continue_transfer(self, transfer: Transfer) -> None:
+        try:
+            self._pass_on(transfer, transfer.next_part())
+        except ProxyError:
+            # A reply is no longer possible, and the device must not take what it has for the
+            # whole message.
             self._end("error")
             self._transport.abort()
-            return
-        self._send_part(transfer, data)
 
-    def _send_part(self, transfer: _Transfer, data: bytes) -> None:
-        transfer.left -= len(data)
-        if transfer.top is not None:
-            data = transfer.top.feed(data)
-        self._machine.body_part(transfer.encoder.feed(data) if transfer.encoder else data)
-        if transfer.left > 0 and not (transfer.top and transfer.top.done):
+    def _pass_on(self, transfer: Transfer, part: bytes) -> None:
+        self._machine.body_part(part)
+        if not transfer.done:
+            self._transfer = transfer
             return
         self._machine.body_end()
         if transfer.counts:
             self._view.mark_retrieved(transfer.number)
-        transfer.close()
         self._transfer = None
+        transfer.close()
 
     # --- answers that wait ----------------------------------------------------------------------
 
@@ -408,41 +339,3 @@ class Pop3Session(asyncio.Protocol):
         else:
             self._machine.ok("bye")
             self._end_politely("quit")
-
-
-@dataclass(slots=True)
-class _Transfer:
-    """A RETR or TOP under way."""
-
-    number: int
-    reader: BlobReader
-    encoder: DotEncoder | None
-    top: TopCutter | None
-    left: int
-    """Octets of the message not yet read."""
-    counts: bool
-    """Whether the device has the message when this is complete."""
-
-    def close(self) -> None:
-        self.reader.close()
-
-
-def _peer_of(transport: asyncio.BaseTransport) -> str:
-    """The address of a socket's other end; "local" for a Unix socket, which has none."""
-    peername = transport.get_extra_info("peername")
-    if isinstance(peername, tuple):
-        return str(peername[0])
-    return "local" if isinstance(peername, str) else "unknown"
-
-
-def plaintext_allowed(policy: PlaintextLogin, peer: str) -> bool:
-    """Whether a peer at this address may log in without TLS."""
-    if policy == "loopback":
-        try:
-            address = ipaddress.ip_address(peer.partition("%")[0])
-        except ValueError:
-            return peer == "local"
-        # A socket that takes both families shows an IPv4 peer as ::ffff:127.0.0.1.
-        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        return (mapped or address).is_loopback
-    return policy == "always"

@@ -16,7 +16,8 @@ from proxy.domain.facts import Fact, SessionEnded
 from proxy.domain.model import Message
 from proxy.domain.policy import Seconds, SessionPolicy
 from proxy.domain.view import Listing, View
-from proxy.services.pop3_session import Face, Pop3Session, plaintext_allowed
+from proxy.services.face import Face, plaintext_allowed
+from proxy.services.pop3_session import Pop3Session
 
 BIG = 30 * 1024 * 1024
 TIMEOUT = 20
@@ -254,9 +255,7 @@ async def test_top_gives_header_and_lines() -> None:
     async with connected(Drop([b"A: b\r\n\r\n.1\r\n2\r\n"])) as client:
         await client.log_in()
         await client.say(b"TOP 1 1", b"QUIT")
-        assert await client.rest() == (
-            b"+OK top of message follows\r\nA: b\r\n\r\n..1\r\n.\r\n+OK bye\r\n"
-        )
+        assert await client.rest() == (b"+OK top follows\r\nA: b\r\n\r\n..1\r\n.\r\n+OK bye\r\n")
 
 
 async def test_a_device_that_does_not_read_is_not_read_ahead_for() -> None:

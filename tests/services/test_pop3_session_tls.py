@@ -16,7 +16,8 @@ import pytest
 from proxy.adapters.certificate import server_context
 from proxy.adapters.net import SocketNetwork
 from proxy.domain.policy import SessionPolicy
-from proxy.services.pop3_session import Face, Pop3Session
+from proxy.services.face import Face
+from proxy.services.pop3_session import Pop3Session
 from tests.certificates import Certificates, make_certificates
 from tests.services.test_pop3_session import Drop, Facts, OneDoor
 
