@@ -46,6 +46,28 @@ class InlineRunner(Runner):
         return function(*arguments)
 
 
+async def to_the_end(work: Awaitable[T]) -> T:
+    """Await work that must not be left half-way: a thread that writes cannot be called back.
+
+    A cancellation is raised once the work is done.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            # Looked at, so that asyncio does not report it as overlooked.
+            task.exception()
+        raise
+
+
+class BlobLost(Exception):
+    """A blob is missing, or not of its size."""
+
+
 class Blobs:
     def __init__(self, folder: Path, run: Runner) -> None:
         self.folder = folder
@@ -57,16 +79,20 @@ class Blobs:
         self.staged: dict[bytes, list[BlobWriter]] = {}
         """Received whole, not yet durable."""
         self._numbers = itertools.count()
+        self._folders: set[Path] = set()
+        """Folders whose own entry this process knows to be on disk."""
 
     def prepare(self, referenced: Iterable[bytes]) -> None:
         """Make the folders; remove what a crash left: temporary files, blobs no row names."""
-        self.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.temporary.mkdir(mode=0o700, exist_ok=True)
         for path in self.temporary.iterdir():
             path.unlink()
         names = {digest.hex() for digest in referenced}
         for path in self.folder.glob("??/*"):
             if path.name not in names:
                 path.unlink()
+        _sync_folder(self.folder.parent)
 
     def path(self, digest: bytes) -> Path:
         name = digest.hex()
@@ -102,23 +128,29 @@ class Blobs:
         folders: set[Path] = set()
         for digest, writer in writers:
             path = self.path(digest)
-            if not path.parent.exists():
-                path.parent.mkdir(mode=0o700)
+            if path.parent not in self._folders:
+                # That it exists does not mean that it outlives a power failure.
+                path.parent.mkdir(mode=0o700, exist_ok=True)
                 folders.add(self.folder)
             writer.write_out()
             os.replace(writer.temporary, path)
             folders.add(path.parent)
         for folder in folders:
             _sync_folder(folder)
+        self._folders |= folders
 
     def open(self, digest: bytes, octets: int) -> BlobReader:
         """Raises:
-        OSError: missing, or of another size.
+        BlobLost: missing, or of another size.
+        OSError: it cannot be opened now.
         """
-        file = open(self.path(digest), "rb", buffering=0)  # noqa: SIM115 - closed by the reader
+        try:
+            file = open(self.path(digest), "rb", buffering=0)  # noqa: SIM115 - closed by the reader
+        except FileNotFoundError:
+            raise BlobLost("is missing") from None
         if os.fstat(file.fileno()).st_size != octets:
             file.close()
-            raise OSError("has another size than it should have")
+            raise BlobLost("has another size than it should have")
         return BlobReader(file)
 
     async def is_intact(self, digest: bytes) -> bool:
@@ -138,7 +170,9 @@ class Blobs:
 
     def _remove(self, digests: Collection[bytes]) -> None:
         for digest in digests:
-            self.path(digest).unlink(missing_ok=True)
+            # No row names it any more, so one that stays is swept at the next start.
+            with suppress(OSError):
+                self.path(digest).unlink()
 
 
 class BlobWriter:
@@ -170,7 +204,7 @@ class BlobWriter:
     async def _spill(self) -> None:
         data, self._memory = self._memory, bytearray()
         try:
-            await self._blobs.run(self._append, data)
+            await to_the_end(self._blobs.run(self._append, data))
         except OSError as error:
             raise StoreUnavailable(str(error)) from error
 

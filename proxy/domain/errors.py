@@ -22,6 +22,10 @@ class UpstreamUnreachable(Temporary):
     """No connection, a broken one, a time-out, or an answer that is not POP3."""
 
 
+class UpstreamGarbled(UpstreamUnreachable):
+    """Octets where an answer belongs. What came right before them cannot be trusted either."""
+
+
 class UpstreamBusy(Temporary):
     """Upstream said "not now": [IN-USE], [LOGIN-DELAY] or [SYS/TEMP] (RFC 2449 §8, RFC 3206)."""
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.domain import fingerprint
-from proxy.domain.errors import UpstreamUnreachable
+from proxy.domain.errors import UpstreamGarbled, UpstreamUnreachable
 from proxy.domain.facts import BlobDamaged, ListingDoubted, SyncFinished
 from proxy.domain.model import Account, Fetched, KnownMessage
 from proxy.domain.plan import Entry, Plan, left_upstream, plan_sync
-from proxy.domain.policy import HOUR, RetentionPolicy
+from proxy.domain.policy import DAY, HOUR, RetentionPolicy
 from proxy.domain.reconcile import Reconciliation, Verdict
 from proxy.domain.retention import due_upstream, wants_upstream_deletions
 from proxy.interfaces.observer import Observer
@@ -30,6 +30,9 @@ BATCH_MESSAGES = 64
 BATCH_OCTETS = 4 * 1024 * 1024
 BATCH_SECONDS = 1.0
 """A batch of messages is made durable together, as soon as it reaches any of these."""
+
+GARBLED_FOR = DAY
+"""Seconds after which a message that broke a session is tried again."""
 
 FULL_LISTING_EVERY = HOUR
 """Seconds for which STAT and the last UIDL alone may pass for "nothing has changed"."""
@@ -55,6 +58,9 @@ class SyncMemory:
     mark: Mark | None = None
     doubted: bool = False
     """The last listing was empty all of a sudden."""
+    garbled: dict[tuple[str, int], float] = field(default_factory=dict)
+    """Messages (UIDL and size) that upstream cannot send without breaking the protocol, and when
+    that was last seen: left out for a while, so that they do not hold up all others."""
 
 
 class AccountSync:
@@ -164,7 +170,8 @@ class AccountSync:
     # --- fetching -------------------------------------------------------------------------------
 
     async def _fetch(self, found: Reconciliation) -> None:
-        entries = found.fetch
+        entries = [entry for entry in found.fetch if not self._is_garbled(entry)]
+        self._failed += len(found.fetch) - len(entries)
         if not entries:
             return
         batch = _Batch(self._store, self._account.id, self._clock)
@@ -177,9 +184,17 @@ class AccountSync:
                         await self._receive(transfer.entry, transfers, found, batch)
                         if batch.is_full:
                             await batch.flush()
+        except UpstreamGarbled:
+            if (suspect := self._session.suspect) is not None:
+                self._memory.garbled[suspect.uid, suspect.octets] = self._clock.now()
+            raise
         finally:
             # Messages that came down whole are kept, whatever ended the loop.
             await asyncio.shield(batch.flush())
+
+    def _is_garbled(self, entry: Entry) -> bool:
+        seen = self._memory.garbled.get((entry.uid, entry.octets))
+        return seen is not None and self._clock.now() - seen < GARBLED_FOR
 
     async def _receive(
         self,

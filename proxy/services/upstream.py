@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from proxy.domain.errors import (
     ProxyError,
     UpstreamBusy,
+    UpstreamGarbled,
     UpstreamRefusedLogin,
     UpstreamUnreachable,
     UpstreamUnusable,
@@ -38,6 +39,11 @@ WINDOW_OCTETS = 1024 * 1024
 """How much is asked for ahead where PIPELINING is announced. Bounded in octets by what LIST said,
 so that a cut connection wastes little; bounded in commands so that neither side's socket buffer
 fills with them (RFC 2449 §6.6)."""
+
+
+SHORT = 0.9
+"""A body with less than so much of what LIST said may have been cut off by a line of one dot.
+Servers whose LIST is off by line ends stay above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,8 @@ class UpstreamSession:
         self._events: deque[Event] = deque()
         self.capabilities: dict[str, list[str]] = {}
         """Upper-case name → its parameters (RFC 2449 §5)."""
+        self.suspect: Entry | None = None
+        """The message behind which an answer was expected when `UpstreamGarbled` was raised."""
 
     # --- the session's steps --------------------------------------------------------------------
 
@@ -208,7 +216,12 @@ class UpstreamSession:
     ) -> AsyncGenerator[Transfer, None]:
         """Send each command, ahead where upstream allows it, and give out the bodies.
 
-        A request is an entry, its command, and the octets the answer is expected to have.
+        A request is an entry, its command, and the octets the answer is expected to have. A body
+        that is much shorter counts only when what follows it is an answer again: a server that
+        forgets to stuff a line of one dot ends the body there and goes on with the message.
+
+        Raises:
+            UpstreamGarbled: it did; `suspect` is the message.
         """
         ahead = WINDOW_COMMANDS if "PIPELINING" in self.capabilities else 1
         waiting = deque(requests)
@@ -223,18 +236,34 @@ class UpstreamSession:
                 octets += weight
             if commands:
                 await self._stream.write(commands)
-            entry, _ = asked[0]
+            entry, weight = asked[0]
             reply = await self._reply()
             if not reply.ok:
                 asked.popleft()
                 yield Refused(entry, reply.text)
                 continue
             yield Began(entry)
+            received = 0
             while not isinstance(event := await self._next_event(), BodyEnd):
                 if isinstance(event, Part):
+                    received += len(event.data)
                     yield event
             asked.popleft()
+            if received < weight * SHORT:
+                await self._check_what_follows(entry, pipelined=bool(asked))
             yield Ended(entry)
+
+    async def _check_what_follows(self, entry: Entry, *, pipelined: bool) -> None:
+        """Raises:
+        UpstreamGarbled: the octets behind a body are no answer; `suspect` is the message.
+        """
+        self.suspect = entry
+        if not pipelined:
+            # Were the rest of the message to come, it would come in front of this answer.
+            await self._command(b"NOOP")
+        elif not self._events:
+            await self._read_events()
+        self.suspect = None
 
     async def _body_of(self, command: bytes) -> bytes | None:
         """The whole multi-line answer; None when upstream refuses."""
@@ -261,14 +290,16 @@ class UpstreamSession:
 
     async def _next_event(self) -> Event:
         while not self._events:
-            data = await self._stream.read()
-            if not data:
-                raise UpstreamUnreachable("upstream closed the connection")
-            try:
-                self._events.extend(self._machine.receive(data))
-            except RemoteProtocolError as error:
-                raise UpstreamUnreachable(str(error)) from None
+            await self._read_events()
         return self._events.popleft()
+
+    async def _read_events(self) -> None:
+        if self._machine.broken is not None:
+            raise UpstreamGarbled(f"upstream broke the protocol: {self._machine.broken}")
+        data = await self._stream.read()
+        if not data:
+            raise UpstreamUnreachable("upstream closed the connection")
+        self._events.extend(self._machine.receive(data))
 
 
 async def open_session(

@@ -49,6 +49,8 @@ class Pop3Client:
         self._greeted = False
         self._decoder: DotDecoder | None = None
         self._normalise_body = CrlfNormaliser()
+        self.broken: RemoteProtocolError | None = None
+        """Set when the peer has broken the protocol behind the events given out last."""
 
     def send(self, line: bytes, expect: Expect = Expect.LINE) -> bytes:
         """Register a command (or a SASL response) and return its octets.
@@ -64,12 +66,20 @@ class Pop3Client:
     def receive(self, data: bytes) -> list[Event]:
         """Take octets from the peer and return what they complete.
 
-        Raises:
-            RemoteProtocolError: not POP3, or an answer nobody asked for.
+        Events in front of a breach of the protocol are given out like all others; the breach is in
+        `broken` afterwards, and nothing more is taken.
         """
+        events: list[Event] = []
+        if self.broken is None:
+            try:
+                self._take(data, events)
+            except RemoteProtocolError as error:
+                self.broken = error
+        return events
+
+    def _take(self, data: bytes, events: list[Event]) -> None:
         if self._normalise_input is not None:
             data = self._normalise_input.feed(data)
-        events: list[Event] = []
         while data or len(self._lines):
             if self._decoder is not None:
                 data = self._body(self._lines.take_all() + data, events)
@@ -78,13 +88,12 @@ class Pop3Client:
             data = b""
             if not self._status_line(events):
                 break
-        return events
 
     def tls_started(self) -> None:
         """Raises:
         RemoteProtocolError: clear text was sent behind the answer to STLS, as an attacker would.
         """
-        if len(self._lines):
+        if self.broken is not None or len(self._lines):
             raise RemoteProtocolError("octets in clear text behind the answer to STLS")
 
     def _status_line(self, events: list[Event]) -> bool:

@@ -87,6 +87,29 @@ async def test_a_refused_message_does_not_stop_the_others_and_is_asked_for_again
     assert sorted(await home.uids()) == ["u1", "u2"]
 
 
+@pytest.mark.parametrize("pipelining", [True, False])
+async def test_a_message_that_upstream_cannot_send_right_holds_up_no_other(
+    home: House, rude: RudeUpstream, pipelining: bool
+) -> None:
+    """A server that does not stuff the first dot of a message ends it there, and garbage follows.
+
+    Dovecot 2.3 is one.
+    """
+    if not pipelining:
+        rude.capabilities = ["TOP", "UIDL", "USER"]
+    body = mail("2").replace(b"\r\n", b" ") * 3
+    rude.refusals["RETR 2"] = b"+OK\r\n.\r\nrest of it: " + body + b"\r\n.\r\n"
+    rude.mails.append(("u3", mail("3")))
+    assert await home.uids() == ["u1"]
+    home.core.syncs._states["alice"].not_before = 0
+    assert await home.uids() == ["u1", "u3"]
+    assert home.facts.of(SyncFinished)[-1].failed == 1
+    rude.refusals.clear()
+    home.clock.time += DAY
+    assert await home.uids() == ["u1", "u3", "u2"]
+    assert await home.read() == [mail("1"), mail("3"), mail("2")]
+
+
 async def test_after_a_failure_logins_are_served_without_asking_upstream_until_the_back_off_ends(
     home: House, rude: RudeUpstream
 ) -> None:

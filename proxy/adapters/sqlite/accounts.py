@@ -160,10 +160,13 @@ class AccountsAndDevices:
             await change.execute("DELETE FROM device WHERE id = ?", (device_id,))
 
     async def reset_device(self, device_id: int) -> None:
-        async with self._change_people() as change:
-            await change.execute("DELETE FROM delivery WHERE device_id = ?", (device_id,))
-            await change.execute("UPDATE device SET since = NULL WHERE id = ?", (device_id,))
-        self._database.device_versions[device_id] += 1
+        try:
+            async with self._change_people() as change:
+                await change.execute("DELETE FROM delivery WHERE device_id = ?", (device_id,))
+                await change.execute("UPDATE device SET since = NULL WHERE id = ?", (device_id,))
+        finally:
+            # Even when cancelled: the commit may have gone through.
+            self._database.device_versions[device_id] += 1
 
     async def note_seen(self, device_id: int, *, at: float) -> None:
         async with self._change_people() as change:

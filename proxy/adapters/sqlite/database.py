@@ -7,6 +7,7 @@ A reader never sees an open transaction and never waits for an fsync (WAL). Erro
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -56,13 +57,14 @@ class Database:
         """
         async with self._lock:
             with storage_errors():
-                await self._writer.execute("BEGIN IMMEDIATE")
                 try:
+                    # Inside: a BEGIN that is cancelled goes through in its thread all the same.
+                    await self._writer.execute("BEGIN IMMEDIATE")
                     yield self._writer
                     await self._writer.execute("COMMIT")
                 except BaseException:
-                    # After a failed COMMIT, or a cancelled one that went through, there may be
-                    # nothing to roll back.
+                    # After a failed BEGIN or COMMIT, or a cancelled COMMIT that went through,
+                    # there is nothing to roll back.
                     with suppress(sqlite3.Error):
                         await self._writer.execute("ROLLBACK")
                     raise
@@ -83,14 +85,28 @@ async def open_database(path: Path, connect: Connect) -> Database:
     StoreTooNew, StoreUnavailable.
     """
     with storage_errors():
+        _create(path)
         writer = await connect(path)
         try:
             for setting in _SETTINGS:
                 await writer.fetch(setting)
             await migrate(writer)
             reader = await connect(path)
-            await reader.fetch("PRAGMA query_only = ON")
+            try:
+                await reader.fetch("PRAGMA query_only = ON")
+            except BaseException:
+                await reader.close()
+                raise
         except BaseException:
             await writer.close()
             raise
     return Database(writer, reader)
+
+
+def _create(path: Path) -> None:
+    """Make the file for its owner alone, whatever the umask and the directory allow.
+
+    SQLite gives its write-ahead log the permissions of the file.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))

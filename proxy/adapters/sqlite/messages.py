@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 
-from proxy.adapters.blobs import Blobs
+from proxy.adapters.blobs import BlobLost, Blobs, to_the_end
 from proxy.adapters.sqlite.connection import Connection, Row
 from proxy.adapters.sqlite.database import Database, storage_errors
 from proxy.domain.errors import StoreUnavailable
@@ -47,6 +47,22 @@ FROM message
 WHERE account_id = ?1 AND (upstream = 'present') = ?3 AND purged_at IS NULL
 """
 
+_AMONG = "(SELECT value FROM json_each(?2))"
+
+_FREED = f"""
+SELECT digest, max(octets) FROM message
+WHERE account_id = ?1 AND id IN {_AMONG} AND purged_at IS NULL
+GROUP BY digest HAVING NOT EXISTS (
+  SELECT 1 FROM message AS other WHERE other.digest = message.digest
+    AND other.purged_at IS NULL AND NOT (other.account_id = ?1 AND other.id IN {_AMONG}))
+"""
+"""Blobs that no message names once these are purged."""
+
+_PURGE = f"""
+UPDATE message SET purged_at = ?3
+WHERE account_id = ?1 AND id IN {_AMONG} AND purged_at IS NULL
+"""
+
 
 class Messages:
     _database: Database
@@ -70,6 +86,10 @@ class Messages:
         return self._blobs.writer()
 
     async def add_messages(self, account_id: int, fetched: Sequence[Fetched], *, at: float) -> None:
+        # Whole even when cancelled: what came down complete is kept, and not fetched again.
+        await to_the_end(self._add_messages(account_id, fetched, at))
+
+    async def _add_messages(self, account_id: int, fetched: Sequence[Fetched], at: float) -> None:
         async with self._blobs.lock:
             with storage_errors():
                 await self._blobs.make_durable([f.blob.digest for f in fetched])
@@ -83,6 +103,12 @@ class Messages:
                 for one in fetched:
                     if one.repairs is not None:
                         await self._repair(change, one.repairs, one.blob.digest)
+                # Every message with these octets, in any account, has its blob back as well.
+                await change.execute(
+                    "UPDATE message SET blob_lost = 0 WHERE blob_lost "
+                    "AND digest IN (SELECT unhex(value) FROM json_each(?))",
+                    (json.dumps([one.blob.digest.hex() for one in fetched]),),
+                )
         self._database.versions[account_id] += 1
 
     async def _repair(self, change: Connection, message_id: int, digest: bytes) -> None:
@@ -94,26 +120,27 @@ class Messages:
             "left_upstream_at = NULL WHERE id = ?",
             (message_id,),
         )
-        # Other messages with these octets have their blob back as well.
-        await change.execute("UPDATE message SET blob_lost = 0 WHERE digest = ?", (digest,))
 
     async def note_listing(
         self, account_id: int, *, gone: Collection[int], seen: Collection[Sighting], at: float
     ) -> None:
         if not gone and not seen:
             return
-        async with self._database.transaction() as change:
-            await change.executemany(
-                "UPDATE message SET upstream = 'gone', left_upstream_at = ? "
-                "WHERE id = ? AND upstream = 'present'",
-                [(at, message_id) for message_id in gone],
-            )
-            await change.executemany(
-                "UPDATE message SET upstream = 'present', left_upstream_at = NULL, "
-                "upstream_uid = ?, upstream_octets = ? WHERE id = ?",
-                [(s.upstream_uid, s.upstream_octets, s.message_id) for s in seen],
-            )
-        self._database.versions[account_id] += 1
+        try:
+            async with self._database.transaction() as change:
+                await change.executemany(
+                    "UPDATE message SET upstream = 'gone', left_upstream_at = ? "
+                    "WHERE id = ? AND upstream = 'present'",
+                    [(at, message_id) for message_id in gone],
+                )
+                await change.executemany(
+                    "UPDATE message SET upstream = 'present', left_upstream_at = NULL, "
+                    "upstream_uid = ?, upstream_octets = ? WHERE id = ?",
+                    [(s.upstream_uid, s.upstream_octets, s.message_id) for s in seen],
+                )
+        finally:
+            # Even when cancelled: the commit may have gone through.
+            self._database.versions[account_id] += 1
 
     async def holdings(
         self, account_id: int, *, present: bool, retention: RetentionPolicy, at: float
@@ -142,11 +169,14 @@ class Messages:
     def open_blob(self, message: Message) -> BlobReader:
         try:
             return self._blobs.open(message.digest, message.octets)
-        except OSError as error:
+        except BlobLost as error:
             # Known to `known` at once; any account may hold it, so every cached mark is void.
             self._blobs.lost.add(message.digest)
             for account_id in self._database.versions:
                 self._database.versions[account_id] += 1
+            raise StoreUnavailable(f"blob {message.digest.hex()}: {error}") from None
+        except OSError as error:
+            # Out of descriptors, for one: that says nothing about the blob.
             raise StoreUnavailable(f"blob {message.digest.hex()}: {error}") from None
 
     async def note_expunged(self, message_ids: Collection[int], *, at: float) -> None:
@@ -157,21 +187,17 @@ class Messages:
             )
 
     async def purge(self, account_id: int, message_ids: Collection[int], *, at: float) -> int:
+        # Whole even when cancelled: no file may go once the lock is given up.
+        return await to_the_end(self._purge(account_id, message_ids, at))
+
+    async def _purge(self, account_id: int, message_ids: Collection[int], at: float) -> int:
+        ids = json.dumps(list(message_ids))
         async with self._blobs.lock:
             async with self._database.transaction() as change:
-                await change.executemany(
-                    "UPDATE message SET purged_at = ? WHERE id = ? AND purged_at IS NULL",
-                    [(at, message_id) for message_id in message_ids],
-                )
-                freed = await change.fetch(
-                    "SELECT digest, max(octets) FROM message WHERE purged_at = ? "
-                    "GROUP BY digest HAVING NOT EXISTS (SELECT 1 FROM message AS other "
-                    "WHERE other.digest = message.digest AND other.purged_at IS NULL)",
-                    (at,),
-                )
+                freed = await change.fetch(_FREED, (account_id, ids))
+                await change.execute(_PURGE, (account_id, ids, at))
             self._database.versions[account_id] += 1
-            with storage_errors():
-                await self._blobs.remove([digest for digest, _ in freed])
+            await self._blobs.remove([digest for digest, _ in freed])
         return sum(octets for _, octets in freed)
 
     async def size(self, account_id: int) -> tuple[int, int]:

@@ -13,7 +13,8 @@ from proxy.domain.policy import ViewKind
 
 _MARK = """
 INSERT INTO delivery (device_id, message_id, retrieved_at, deleted_at)
-SELECT device.id, message.id, ?, ? FROM device, message WHERE device.id = ? AND message.id = ?
+SELECT device.id, message.id, ?, ? FROM device JOIN message USING (account_id)
+WHERE device.id = ? AND message.id = ?
 ON CONFLICT (device_id, message_id) DO UPDATE SET
   retrieved_at = coalesce(retrieved_at, excluded.retrieved_at),
   deleted_at   = coalesce(deleted_at, excluded.deleted_at)
@@ -145,9 +146,11 @@ class ViewsAndCommits:
         await change.executemany(_MARK, marks)
         if not commit.everywhere or not deleted:
             return set()
+        # A device removed meanwhile has no account, and deletes nothing from the others.
         await change.executemany(
-            "UPDATE message SET deleted_at = coalesce(deleted_at, ?) WHERE id = ?",
-            [(commit.at, message_id) for message_id in deleted],
+            "UPDATE message SET deleted_at = coalesce(deleted_at, ?) WHERE id = ? "
+            "AND account_id = (SELECT account_id FROM device WHERE id = ?)",
+            [(commit.at, message_id, commit.device_id) for message_id in deleted],
         )
         accounts = await change.fetch(
             "SELECT account_id FROM device WHERE id = ?", (commit.device_id,)
