@@ -62,14 +62,14 @@ class MailboxServer:
         """A protocol for one accepted connection."""
         return Pop3Session(self._face, self._sessions, tls=False)
 
-    async def login(self, username: str, password: bytes, peer: str) -> _MailboxMaildrop:
+    async def login(self, username: str, password: bytes, peer: str) -> MailboxMaildrop:
         if (username, password) != (self.mailbox.username, self.mailbox.password):
             raise BadLogin("wrong password")
         self.mailbox.logins += 1
-        return _MailboxMaildrop(self.mailbox)
+        return MailboxMaildrop(self.mailbox)
 
 
-class _MailboxMaildrop:
+class MailboxMaildrop:
     device = ""
 
     def __init__(self, mailbox: Mailbox) -> None:

@@ -34,8 +34,6 @@ class SimDisk:
         self._luck = luck
         self._life = 0
         self._open: list[sqlite3.Connection] = []
-        self.at_crash: Callable[[set[str]], None] = lambda stored: None
-        """Told what is stored when the process dies."""
         self.fault_probability = 0.0
         """Per statement or piece of work that writes: the disk is full."""
 
@@ -51,7 +49,6 @@ class SimDisk:
         )
 
     def _crash(self) -> None:
-        self.at_crash(self.stored_uids())
         dead = self.data_dir
         self._life += 1
         if dead.exists():

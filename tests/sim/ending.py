@@ -10,6 +10,7 @@ so inside the simulation, before this.
 from __future__ import annotations
 
 import asyncio
+import gc
 import warnings
 from contextlib import suppress
 
@@ -64,6 +65,9 @@ def end(loop: SimLoop) -> None:
         loop._graveyard.clear()
         loop._timers.clear()
         loop._ready.clear()
+        # Such coroutines lie in cycles with their frames; left to a later collection, they would
+        # warn in the middle of some other test.
+        gc.collect()
     loop.failures.clear()
     loop.close()
 

@@ -10,11 +10,12 @@ import random
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from proxy.demo.upstream import Mailbox
+from proxy.demo.upstream import Mailbox, MailboxMaildrop, MailboxServer
 from proxy.domain.errors import ProxyError
-from proxy.domain.model import Credentials
+from proxy.domain.model import Credentials, Message
 from proxy.domain.plan import Entry
 from proxy.domain.policy import UpstreamServer
+from proxy.interfaces.world import Network
 from proxy.services.upstream import Began, Ended, UpstreamSession, open_session
 from proxy.wire.pop3_client import Part
 from tests.sim.disk import SimDisk
@@ -45,37 +46,59 @@ class World:
     devices: list[ModelDevice] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     """Promises broken where an exception would not reach the test."""
-    in_doubt: set[str] = field(default_factory=set)
-    """Mails that were not stored when the proxy died last: commands of the dead one may still be
-    on their way to the upstream."""
-
-    def proxy_died(self, stored: set[str]) -> None:
-        self.in_doubt = self.mails.keys() - stored
 
 
 class WatchedMailbox(Mailbox):
-    """Upstream's mailbox: minds what is fetched twice and what is deleted too soon."""
+    """Upstream's mailbox: minds what is deleted too soon."""
 
-    def __init__(self, world: World, disk: SimDisk) -> None:
+    def __init__(self, world: World) -> None:
         super().__init__(ACCOUNT, PASSWORD)
         self._world = world
-        self._disk = disk
 
     def deliver(self, octets: bytes) -> str:
         uid = super().deliver(octets)
         self._world.mails[uid] = octets
         return uid
 
-    def open(self, uid: str) -> io.BytesIO:
-        if uid in self._disk.stored_uids() and uid not in self._world.in_doubt:
-            self._world.broken.append(f"1: {uid} is fetched though it is stored")
-        return super().open(uid)
-
     def delete(self, uid: str) -> None:
         for device in self._world.devices:
             if uid not in device.has:
                 self._world.broken.append(f"2: {uid} is deleted, {device.name} has not got it")
         super().delete(uid)
+
+
+class WatchedServer(MailboxServer):
+    def __init__(self, mailbox: Mailbox, network: Network, world: World, disk: SimDisk) -> None:
+        super().__init__(mailbox, network)
+        self._world = world
+        self._disk = disk
+
+    async def login(self, username: str, password: bytes, peer: str) -> WatchedMaildrop:
+        await super().login(username, password, peer)
+        return WatchedMaildrop(self.mailbox, self._world, self._disk)
+
+
+class WatchedMaildrop(MailboxMaildrop):
+    """Minds what is asked for although it is stored.
+
+    It counts when the session goes on to QUIT: commands of a proxy that has died, or has given the
+    connection up, may still be on their way when the next one has long been served.
+    """
+
+    def __init__(self, mailbox: Mailbox, world: World, disk: SimDisk) -> None:
+        super().__init__(mailbox)
+        self._world = world
+        self._disk = disk
+        self._twice: list[str] = []
+
+    def open(self, message: Message) -> io.BytesIO:
+        if message.uid in self._disk.stored_uids():
+            self._twice.append(message.uid)
+        return super().open(message)
+
+    async def commit(self) -> None:
+        self._world.broken += [f"1: {uid} is fetched though stored" for uid in self._twice]
+        await super().commit()
 
 
 class ModelDevice:
