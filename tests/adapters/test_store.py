@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
-import stat
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import pytest
 
 from proxy.adapters.blobs import InlineRunner
@@ -18,6 +16,7 @@ from proxy.adapters.sqlite.connection import (
     Connection,
     InlineConnection,
     Parameters,
+    ThreadConnection,
     connect_inline,
 )
 from proxy.adapters.store import SqliteStore, open_store
@@ -139,18 +138,69 @@ async def test_an_empty_session_writes_nothing(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_verb_cancelled_at_any_point_leaves_the_store_usable(
-    store: SqliteStore, alice: Account
+class ThreadWatched(ThreadConnection):
+    """Tells when a statement that begins with `awaited` is on its way to the thread."""
+
+    awaited = "nothing"
+    sent: asyncio.Event
+
+    async def execute(self, sql: str, parameters: Parameters = ()) -> int:
+        if sql.startswith(self.awaited):
+            self.sent.set()
+        return await super().execute(sql, parameters)
+
+
+async def open_thread_watched(data_dir: Path) -> tuple[SqliteStore, ThreadWatched]:
+    made: list[ThreadWatched] = []
+
+    async def connect(path: Path) -> Connection:
+        made.append(ThreadWatched(await aiosqlite.connect(path, isolation_level=None)))
+        return made[-1]
+
+    store = await open_store(data_dir, connect=connect)
+    made[0].sent = asyncio.Event()
+    return store, made[0]
+
+
+async def cancel_at(writer: ThreadWatched, statement: str, verb: Coroutine[Any, Any, Any]) -> None:
+    """Cancel a verb while the thread has this statement of it."""
+    writer.awaited = statement
+    task = asyncio.create_task(verb)
+    await writer.sent.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    writer.awaited = "nothing"
+
+
+@pytest.mark.parametrize("statement", ["BEGIN", "INSERT", "COMMIT"])
+async def test_a_verb_cancelled_at_any_statement_leaves_the_store_writable(
+    tmp_path: Path, statement: str
 ) -> None:
-    for steps in range(12):
-        task = asyncio.create_task(store.add_device(alice.id, f"d{steps}", since=None, at=NOW))
-        for _ in range(steps):
-            await asyncio.sleep(0.001)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+    store, writer = await open_thread_watched(tmp_path)
+    alice = await store.ensure_account("alice", declared=True, at=NOW)
+    await cancel_at(writer, statement, store.add_device(alice.id, "cut", since=None, at=NOW))
     await store.add_device(alice.id, "after", since=None, at=NOW)
-    assert "after" in [device.name for device in await store.devices(alice.id)]
+    names = {device.name for device in await store.devices(alice.id)}
+    assert names == ({"after", "cut"} if statement == "COMMIT" else {"after"})
+    await store.close()
+
+
+async def test_a_commit_that_went_through_although_cancelled_voids_cached_views(
+    tmp_path: Path,
+) -> None:
+    store, writer = await open_thread_watched(tmp_path)
+    alice = await store.ensure_account("alice", declared=True, at=NOW)
+    message = await add(store, alice, b"a\r\n")
+    laptop = await store.add_device(alice.id, "laptop", since=None, at=NOW)
+    account, device = store.version(alice.id), store.device_version(laptop.id)
+    await cancel_at(writer, "COMMIT", store.note_listing(alice.id, gone=[message], seen=[], at=NOW))
+    assert await store.removed_upstream(alice.id) == {message}
+    assert store.version(alice.id) > account
+    writer.sent.clear()
+    await cancel_at(writer, "COMMIT", store.reset_device(laptop.id))
+    assert store.device_version(laptop.id) > device
+    await store.close()
 
 
 async def test_a_view_never_sees_a_transaction_that_is_not_committed(tmp_path: Path) -> None:
@@ -208,119 +258,3 @@ async def test_a_migration_that_fails_leaves_the_schema_as_it_was(
         await open_store(tmp_path)
     monkeypatch.setattr(schema, "migrations", lambda: [*scripts, "CREATE TABLE x (y)"])
     await (await open_store(tmp_path)).close()
-
-
-async def test_what_a_crash_left_behind_is_swept_and_what_rows_name_is_kept(
-    tmp_path: Path,
-) -> None:
-    store = await open_store(tmp_path)
-    alice = await store.ensure_account("alice", declared=True, at=NOW)
-    await add(store, alice, b"kept\r\n")
-    await store.close()
-    orphan = tmp_path / "blobs" / "ab" / ("ab" * 32)
-    orphan.parent.mkdir(exist_ok=True)
-    orphan.write_bytes(b"no row names me")
-    temporary = tmp_path / "blobs" / "tmp" / "17"
-    temporary.write_bytes(b"half a mess")
-    store = await open_store(tmp_path)
-    assert not orphan.exists()
-    assert not temporary.exists()
-    (message,) = await store.messages(alice.id)
-    assert await store.is_intact(message.digest)
-    await store.close()
-
-
-async def test_files_are_synced_before_they_are_named_and_named_before_their_folder_is_synced(
-    store: SqliteStore, alice: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[str] = []
-
-    def watch(name: str) -> None:
-        real = getattr(os, name)
-
-        def call(*arguments: Any) -> Any:
-            if name == "fsync" and stat.S_ISDIR(os.fstat(arguments[0]).st_mode):
-                calls.append("fsync folder")
-            else:
-                calls.append(name)
-            return real(*arguments)
-
-        monkeypatch.setattr(os, name, call)
-
-    watch("fsync")
-    watch("replace")
-    await add(store, alice, b"a\r\n")
-    assert calls[:2] == ["fsync", "replace"]
-    assert set(calls[2:]) == {"fsync folder"}
-
-
-@pytest.mark.parametrize("size", [10, 1_000_000])
-async def test_a_full_disk_under_a_blob_stores_nothing_and_leaves_nothing(
-    store: SqliteStore, alice: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
-    one = await fetched(store, b"x" * size)
-    with monkeypatch.context() as patch:
-
-        def full(descriptor: int) -> None:
-            raise OSError(28, "No space left on device")
-
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(StoreUnavailable):
-            await store.add_messages(alice.id, [one], at=NOW)
-    assert await store.messages(alice.id) == ()
-    assert [p for p in (tmp_path / "blobs").rglob("*") if p.is_file()] == []
-    await add(store, alice, b"x" * size)
-
-
-async def test_an_aborted_blob_leaves_nothing(store: SqliteStore, tmp_path: Path) -> None:
-    for finish in (False, True):
-        writer = store.new_blob()
-        await writer.write(b"x" * 1_000_000)
-        if finish:
-            await writer.finish()
-        await writer.abort()
-    assert list((tmp_path / "blobs" / "tmp").iterdir()) == []
-
-
-async def test_a_missing_blob_is_told_and_known_to_be_lost(
-    store: SqliteStore, alice: Account, tmp_path: Path
-) -> None:
-    await add(store, alice, b"a\r\n")
-    (message,) = await store.messages(alice.id)
-    before = store.version(alice.id)
-    next((tmp_path / "blobs").glob("??/*")).unlink()
-    with pytest.raises(StoreUnavailable):
-        store.open_blob(message)
-    assert store.version(alice.id) > before
-    assert not (await store.known(alice.id))[0].blob_kept
-
-
-async def test_a_damaged_blob_stays_lost_over_a_restart_until_it_is_replaced(
-    tmp_path: Path,
-) -> None:
-    store = await open_store(tmp_path)
-    alice = await store.ensure_account("alice", declared=True, at=NOW)
-    message_id = await add(store, alice, b"good\r\n")
-    (message,) = await store.messages(alice.id)
-    path = next((tmp_path / "blobs").glob("??/*"))
-    path.write_bytes(b"evil\r\n")
-    assert not await store.is_intact(message.digest)
-    await store.close()
-    store = await open_store(tmp_path)
-    assert not (await store.known(alice.id))[0].blob_kept
-    repair = await fetched(store, b"good\r\n", repairs=message_id)
-    await store.add_messages(alice.id, [repair], at=NOW)
-    assert (await store.known(alice.id))[0].blob_kept
-    assert await store.is_intact(message.digest)
-    await store.close()
-
-
-async def test_mail_is_readable_by_its_owner_alone(
-    store: SqliteStore, alice: Account, tmp_path: Path
-) -> None:
-    await add(store, alice, b"x" * 1_000_000)
-    blob = next((tmp_path / "blobs").glob("??/*"))
-    assert stat.S_IMODE(blob.stat().st_mode) == 0o600
-    assert stat.S_IMODE(blob.parent.stat().st_mode) == 0o700
-    await (await open_store(tmp_path / "new")).close()
-    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700

@@ -205,6 +205,14 @@ class StoreContract:
         store.open_blob(left).close()
         assert await store.purge(alice.id, [left.id], at=NOW + 1) == 6
 
+    async def test_purges_of_one_instant_count_their_own_octets(self, store: Store) -> None:
+        accounts = [await store.ensure_account(name, declared=True, at=NOW) for name in ("a", "b")]
+        first = await add(store, accounts[0], b"four\r\n")
+        second = await add(store, accounts[1], b"2\r\n")
+        assert await store.purge(accounts[0].id, [first], at=NOW) == 6
+        assert await store.purge(accounts[1].id, [second], at=NOW) == 3
+        assert await store.purge(accounts[1].id, [second], at=NOW) == 0
+
     async def test_two_syncs_may_bring_the_same_octets_at_once(self, store: Store) -> None:
         accounts = [await store.ensure_account(name, declared=True, at=NOW) for name in ("a", "b")]
         batches = [[await fetched(store, b"same\r\n")] for _ in accounts]
@@ -289,6 +297,14 @@ class StoreContract:
         await store.remove_device(laptop.id)
         await asyncio.gather(commit(store, laptop, {message}), commit(store, desktop, {message}))
         assert await store.deliveries(message) == [("desktop", NOW, None)]
+
+    async def test_a_removed_device_deletes_nothing_from_the_others(
+        self, store: Store, alice: Account, laptop: Device
+    ) -> None:
+        message = await add(store, alice, b"a\r\n")
+        await store.remove_device(laptop.id)
+        await commit(store, laptop, deleted={message}, everywhere=True)
+        assert [m.id for m in await store.messages(alice.id)] == [message]
 
     async def test_mail_from_before_its_since_is_not_for_a_device(
         self, store: Store, alice: Account

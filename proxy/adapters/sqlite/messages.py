@@ -47,20 +47,19 @@ FROM message
 WHERE account_id = ?1 AND (upstream = 'present') = ?3 AND purged_at IS NULL
 """
 
-_AMONG = "(SELECT value FROM json_each(?2))"
-
-_FREED = f"""
+_FREED = """
 SELECT digest, max(octets) FROM message
-WHERE account_id = ?1 AND id IN {_AMONG} AND purged_at IS NULL
+WHERE account_id = ?1 AND id IN (SELECT value FROM json_each(?2)) AND purged_at IS NULL
 GROUP BY digest HAVING NOT EXISTS (
-  SELECT 1 FROM message AS other WHERE other.digest = message.digest
-    AND other.purged_at IS NULL AND NOT (other.account_id = ?1 AND other.id IN {_AMONG}))
+  SELECT 1 FROM message AS other
+  WHERE other.digest = message.digest AND other.purged_at IS NULL
+    AND NOT (other.account_id = ?1 AND other.id IN (SELECT value FROM json_each(?2))))
 """
 """Blobs that no message names once these are purged."""
 
-_PURGE = f"""
+_PURGE = """
 UPDATE message SET purged_at = ?3
-WHERE account_id = ?1 AND id IN {_AMONG} AND purged_at IS NULL
+WHERE account_id = ?1 AND id IN (SELECT value FROM json_each(?2)) AND purged_at IS NULL
 """
 
 
@@ -104,10 +103,9 @@ class Messages:
                     if one.repairs is not None:
                         await self._repair(change, one.repairs, one.blob.digest)
                 # Every message with these octets, in any account, has its blob back as well.
-                await change.execute(
-                    "UPDATE message SET blob_lost = 0 WHERE blob_lost "
-                    "AND digest IN (SELECT unhex(value) FROM json_each(?))",
-                    (json.dumps([one.blob.digest.hex() for one in fetched]),),
+                await change.executemany(
+                    "UPDATE message SET blob_lost = 0 WHERE digest = ? AND blob_lost",
+                    [(one.blob.digest,) for one in fetched],
                 )
         self._database.versions[account_id] += 1
 

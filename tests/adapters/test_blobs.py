@@ -1,0 +1,315 @@
+"""Messages as files: durable before visible, whole or not at all, lost only when they are."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import stat
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.adapters import blobs
+from proxy.adapters.blobs import Blobs, InlineRunner, Runner
+from proxy.adapters.store import SqliteStore, open_store
+from proxy.domain.errors import StoreUnavailable
+from proxy.domain.model import Account
+from tests.interfaces.store_contract import NOW, add, fetched
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    store = await open_store(tmp_path)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def alice(store: SqliteStore) -> Account:
+    return await store.ensure_account("alice", declared=True, at=NOW)
+
+
+def full_disk(descriptor: int) -> None:
+    """Stands in for `os.fsync`."""
+    raise OSError(28, "No space left on device")
+
+
+@given(st.lists(st.text(alphabet="\r\n.a", max_size=6).map(str.encode), max_size=12))
+def test_octets_are_the_same_however_they_are_split(pieces: list[bytes]) -> None:
+    whole = b"".join(pieces)
+
+    async def store_and_read(folder: Path) -> None:
+        store = Blobs(folder / "blobs", InlineRunner())
+        store.prepare([])
+        writer = store.writer()
+        for piece in pieces:
+            await writer.write(piece)
+        blob = await writer.finish()
+        assert blob.digest == hashlib.sha256(whole).digest()
+        assert blob.octets == len(whole)
+        assert blob.dots == any(line.startswith(b".") for line in whole.split(b"\r\n"))
+        await store.make_durable([blob.digest])
+        reader = store.open(blob.digest, blob.octets)
+        assert reader.read(len(whole) + 1) == whole
+        reader.close()
+
+    # So small that most messages go by way of a temporary file.
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(blobs, "CHUNK", 5)
+        asyncio.run(store_and_read(Path(folder)))
+
+
+async def test_what_a_crash_left_behind_is_swept_and_what_rows_name_is_kept(
+    tmp_path: Path,
+) -> None:
+    store = await open_store(tmp_path)
+    alice = await store.ensure_account("alice", declared=True, at=NOW)
+    await add(store, alice, b"kept\r\n")
+    await store.close()
+    orphan = tmp_path / "blobs" / "ab" / ("ab" * 32)
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_bytes(b"no row names me")
+    temporary = tmp_path / "blobs" / "tmp" / "17"
+    temporary.write_bytes(b"half a mess")
+    store = await open_store(tmp_path)
+    assert not orphan.exists()
+    assert not temporary.exists()
+    (message,) = await store.messages(alice.id)
+    assert await store.is_intact(message.digest)
+    await store.close()
+
+
+async def test_files_are_synced_before_they_are_named_and_named_before_their_folder_is_synced(
+    store: SqliteStore, alice: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def watch(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(*arguments: Any) -> Any:
+            if name == "fsync" and stat.S_ISDIR(os.fstat(arguments[0]).st_mode):
+                calls.append("fsync folder")
+            else:
+                calls.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(os, name, call)
+
+    watch("fsync")
+    watch("replace")
+    await add(store, alice, b"a\r\n")
+    assert calls[:2] == ["fsync", "replace"]
+    assert set(calls[2:]) == {"fsync folder"}
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+async def test_a_full_disk_under_a_blob_stores_nothing_and_leaves_nothing(
+    store: SqliteStore, alice: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    one = await fetched(store, b"x" * size)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full_disk)
+        with pytest.raises(StoreUnavailable):
+            await store.add_messages(alice.id, [one], at=NOW)
+    assert await store.messages(alice.id) == ()
+    assert [p for p in (tmp_path / "blobs").rglob("*") if p.is_file()] == []
+    await add(store, alice, b"x" * size)
+
+
+async def test_an_aborted_blob_leaves_nothing(store: SqliteStore, tmp_path: Path) -> None:
+    for finish in (False, True):
+        writer = store.new_blob()
+        await writer.write(b"x" * 1_000_000)
+        if finish:
+            await writer.finish()
+        await writer.abort()
+    assert list((tmp_path / "blobs" / "tmp").iterdir()) == []
+
+
+async def test_a_missing_blob_is_told_and_known_to_be_lost(
+    store: SqliteStore, alice: Account, tmp_path: Path
+) -> None:
+    await add(store, alice, b"a\r\n")
+    (message,) = await store.messages(alice.id)
+    before = store.version(alice.id)
+    next((tmp_path / "blobs").glob("??/*")).unlink()
+    with pytest.raises(StoreUnavailable):
+        store.open_blob(message)
+    assert store.version(alice.id) > before
+    assert not (await store.known(alice.id))[0].blob_kept
+
+
+async def test_a_damaged_blob_stays_lost_over_a_restart_until_it_is_replaced(
+    tmp_path: Path,
+) -> None:
+    store = await open_store(tmp_path)
+    alice = await store.ensure_account("alice", declared=True, at=NOW)
+    message_id = await add(store, alice, b"good\r\n")
+    (message,) = await store.messages(alice.id)
+    path = next((tmp_path / "blobs").glob("??/*"))
+    path.write_bytes(b"evil\r\n")
+    assert not await store.is_intact(message.digest)
+    await store.close()
+    store = await open_store(tmp_path)
+    assert not (await store.known(alice.id))[0].blob_kept
+    repair = await fetched(store, b"good\r\n", repairs=message_id)
+    await store.add_messages(alice.id, [repair], at=NOW)
+    assert (await store.known(alice.id))[0].blob_kept
+    assert await store.is_intact(message.digest)
+    await store.close()
+
+
+async def test_a_folder_whose_first_batch_failed_is_synced_by_the_next(
+    store: SqliteStore, alice: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await fetched(store, b"a\r\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full_disk)
+        with pytest.raises(StoreUnavailable):
+            await store.add_messages(alice.id, [one], at=NOW)
+    synced: list[tuple[int, int]] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced.append((status.st_dev, status.st_ino))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    await add(store, alice, b"a\r\n")
+    folder = (tmp_path / "blobs").stat()
+    assert (folder.st_dev, folder.st_ino) in synced
+
+
+class OneThread(Runner):
+    """A pool of one thread, which a test can wait for."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1)
+
+    def __call__(self, function: Callable[..., T], *arguments: Any) -> Awaitable[T]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+    async def idle(self) -> None:
+        """All that was begun is done."""
+        await self(lambda: None)
+
+
+class Held:
+    """Stands in for a function of `os`: done, and then stuck until a test lets it go."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._reached = threading.Event()
+        self._released = threading.Event()
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        result = self._function(*arguments, **options)
+        self._reached.set()
+        assert self._released.wait(30)
+        return result
+
+    async def cancel(self, task: asyncio.Task[Any]) -> None:
+        """Cancel what waits for the stuck thread; let the thread go when the task knows."""
+        assert await asyncio.to_thread(self._reached.wait, 30)
+        task.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self._released.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_batch_whose_sync_is_cancelled_is_kept_and_harms_no_twin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = OneThread()
+    store = await open_store(tmp_path, run=run)
+    alice, bob = [await store.ensure_account(n, declared=True, at=NOW) for n in ("alice", "bob")]
+    await add(store, alice, b"twin\r\n")
+    batch = [await fetched(store, o, o.decode().strip()) for o in (b"first\r\n", b"twin\r\n")]
+    version = store.version(bob.id)
+    replace = Held(os.replace)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        await replace.cancel(asyncio.create_task(store.add_messages(bob.id, batch, at=NOW)))
+        await run.idle()
+    for account in (alice, bob):
+        for message in await store.messages(account.id):
+            assert await store.is_intact(message.digest)
+    assert [message.uid for message in await store.messages(bob.id)] == ["first", "twin"]
+    assert store.version(bob.id) > version
+    await store.close()
+
+
+async def test_a_purge_that_is_cancelled_removes_nothing_that_comes_in_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = OneThread()
+    store = await open_store(tmp_path, run=run)
+    alice, bob = [await store.ensure_account(n, declared=True, at=NOW) for n in ("alice", "bob")]
+    ids = [await add(store, alice, octets, octets.decode().strip()) for octets in (b"a", b"b")]
+    unlink = Held(Path.unlink)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda path, **options: unlink(path, **options))
+        purge = asyncio.create_task(store.purge(alice.id, ids, at=NOW))
+        await unlink.cancel(purge)
+        for octets in (b"a", b"b"):
+            await add(store, bob, octets, octets.decode())
+        await run.idle()
+    for message in await store.messages(bob.id):
+        assert await store.is_intact(message.digest)
+    await store.close()
+
+
+async def test_a_blob_that_cannot_be_opened_now_is_not_taken_for_lost(
+    store: SqliteStore, alice: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(store, alice, b"a\r\n")
+    (message,) = await store.messages(alice.id)
+
+    def no_descriptor_left(*_: Any, **__: Any) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blobs, "open", no_descriptor_left, raising=False)
+        with pytest.raises(StoreUnavailable, match="Too many open files"):
+            store.open_blob(message)
+    assert (await store.known(alice.id))[0].blob_kept
+
+
+async def test_a_lost_blob_is_back_for_all_when_another_account_brings_its_octets(
+    store: SqliteStore, alice: Account, tmp_path: Path
+) -> None:
+    await add(store, alice, b"a\r\n")
+    (message,) = await store.messages(alice.id)
+    next((tmp_path / "blobs").glob("??/*")).unlink()
+    assert not await store.is_intact(message.digest)
+    bob = await store.ensure_account("bob", declared=True, at=NOW)
+    await add(store, bob, b"a\r\n")
+    assert (await store.known(alice.id))[0].blob_kept
+
+
+@pytest.mark.parametrize("exists", [False, True])
+async def test_what_is_stored_is_readable_by_its_owner_alone(tmp_path: Path, exists: bool) -> None:
+    data_dir = tmp_path / "data"
+    if exists:
+        data_dir.mkdir(mode=0o755)
+    store = await open_store(data_dir)
+    alice = await store.ensure_account("alice", declared=True, at=NOW)
+    await add(store, alice, b"x" * 1_000_000)
+    made = [*data_dir.rglob("*"), *([] if exists else [data_dir])]
+    assert {stat.S_IMODE(p.stat().st_mode) for p in made if p.is_file()} == {0o600}
+    assert {stat.S_IMODE(p.stat().st_mode) for p in made if p.is_dir()} == {0o700}
+    await store.close()
