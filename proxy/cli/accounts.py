@@ -12,7 +12,10 @@ app = typer.Typer(help="Look at accounts and sync them.", no_args_is_help=True)
 
 
 def status(config: Config = None, as_json: Json = False) -> None:
-    """Show every account with its devices: what each still has to get, and how syncing goes."""
+    """Show accounts, devices, and what waits for each.
+
+    Works while the proxy runs and while it does not.
+    """
     result = operate(config, "status")
     if as_json:
         print_json(result)

@@ -37,9 +37,10 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def serve(config: Config = None) -> None:
-    """Run the proxy until SIGTERM or Ctrl-C; SIGHUP reloads the configuration.
+    """Run the proxy.
 
-    Prints one line "ready" with its addresses once every listener is open.
+    It prints one line "ready" with its addresses once every listener is open. SIGTERM and Ctrl-C
+    stop it, SIGHUP makes it reload the configuration.
     """
     with errors_end_the_command():
         settings = settings_from(config)
@@ -98,9 +99,10 @@ def demo(
         bool, typer.Option("--play", help="Play two devices, show what each got, and end.")
     ] = False,
 ) -> None:
-    """Run the proxy in front of an embedded mailbox with sample mail; nothing is kept.
+    """Try it out on a mailbox with sample mail.
 
-    Point a mail program at the address it prints, or let --play show the whole story.
+    Runs the proxy in front of an embedded upstream; nothing is kept. Point a mail program at the
+    address it prints, or let --play show the whole story.
     """
     with errors_end_the_command():
         logs.configure("warning", "text")
@@ -117,7 +119,11 @@ async def _demo() -> None:
 
 
 def check(config: Config = None, as_json: Json = False) -> None:
-    """Validate the configuration, log in to every declared upstream, print what it offers."""
+    """Validate the configuration and try every upstream.
+
+    Logs in to the upstream of every declared account and prints what it offers. Fails when any of
+    them does.
+    """
     with errors_end_the_command():
         settings = settings_from(config)
         logs.configure("error", "text")
