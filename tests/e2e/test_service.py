@@ -7,7 +7,9 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -134,3 +136,38 @@ def test_the_demo_can_be_used_as_it_says() -> None:
         assert len(device.mails()) == 5
         process.terminate()
         assert process.wait(30) == 0
+
+
+def test_a_tls_port_without_a_certificate_gets_one_of_its_own_that_lasts(rig: Rig) -> None:
+    user = rig.dovecot.add_user()
+    rig.dovecot.deliver(user, *small_mails(1, "own certificate"))
+    proxy = rig.proxy(user, sections={"pop3": {"certificate": "", "private_key": ""}})
+    made = proxy.folder / "data" / "certificate.pem"
+    octets = made.read_bytes()
+    for security in ("implicit", "starttls"):
+        endpoint = proxy.endpoint("implicit" if security == "implicit" else "starttls")
+        device = PoplibDevice(replace(endpoint, ca_file=made), login(user, security))
+        device.poll()
+        assert len(device.mails()) == 1
+        proxy.restart()
+        assert made.read_bytes() == octets
+
+
+def test_metrics_and_health_are_served(rig: Rig) -> None:
+    user = rig.dovecot.add_user()
+    rig.dovecot.deliver(user, *small_mails(3, "counted"))
+    proxy = rig.proxy(user)
+    rig.device(proxy, user, "laptop").poll()
+
+    def get(path: str) -> str:
+        with urlopen(f"http://{proxy.addresses['http'][0]}{path}", timeout=30) as answer:
+            text: str = answer.read().decode()
+        return text
+
+    assert get("/healthz")
+    assert get("/readyz")
+    eventually(
+        lambda: "pop3_sync_messages_retrieved_total 3.0" in get("/metrics"), what="the count"
+    )
+    assert f'pop3_sync_messages_fetched_total{{account="{user.name}"}} 3.0' in get("/metrics")
+    assert user.password not in get("/metrics") + proxy.log()
