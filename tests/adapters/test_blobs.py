@@ -8,23 +8,20 @@ import os
 import stat
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.adapters import blobs
-from proxy.adapters.blobs import Blobs, InlineRunner, Runner
+from proxy.adapters.blobs import Blobs, InlineRunner
 from proxy.adapters.store import SqliteStore, open_store
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.model import Account
 from tests.interfaces.store_contract import NOW, add, fetched
-
-T = TypeVar("T")
 
 
 @pytest.fixture
@@ -192,22 +189,8 @@ async def test_a_folder_whose_first_batch_failed_is_synced_by_the_next(
     assert (folder.st_dev, folder.st_ino) in synced
 
 
-class OneThread(Runner):
-    """A pool of one thread, which a test can wait for."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1)
-
-    def __call__(self, function: Callable[..., T], *arguments: Any) -> Awaitable[T]:
-        return asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
-
-    async def idle(self) -> None:
-        """All that was begun is done."""
-        await self(lambda: None)
-
-
 class Held:
-    """Stands in for a function of `os`: done, and then stuck until a test lets it go."""
+    """Stands in for a function: done, and then stuck in its thread until a test lets it go."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -220,57 +203,59 @@ class Held:
         assert self._released.wait(30)
         return result
 
-    async def cancel(self, task: asyncio.Task[Any]) -> None:
-        """Cancel what waits for the stuck thread; let the thread go when the task knows."""
+    async def cancel(self, verb: Coroutine[Any, Any, Any]) -> None:
+        """Cancel a verb while its thread is stuck: it must not be over before the thread is."""
+        task = asyncio.create_task(verb)
         assert await asyncio.to_thread(self._reached.wait, 30)
         task.cancel()
-        for _ in range(3):
+        for _ in range(5):
             await asyncio.sleep(0)
+        over = task.done()
         self._released.set()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert not over
 
 
 async def test_a_batch_whose_sync_is_cancelled_is_kept_and_harms_no_twin(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: SqliteStore, alice: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = OneThread()
-    store = await open_store(tmp_path, run=run)
-    alice, bob = [await store.ensure_account(n, declared=True, at=NOW) for n in ("alice", "bob")]
+    bob = await store.ensure_account("bob", declared=True, at=NOW)
     await add(store, alice, b"twin\r\n")
     batch = [await fetched(store, o, o.decode().strip()) for o in (b"first\r\n", b"twin\r\n")]
     version = store.version(bob.id)
-    replace = Held(os.replace)
     with monkeypatch.context() as patch:
+        replace = Held(os.replace)
         patch.setattr(os, "replace", replace)
-        await replace.cancel(asyncio.create_task(store.add_messages(bob.id, batch, at=NOW)))
-        await run.idle()
+        await replace.cancel(store.add_messages(bob.id, batch, at=NOW))
     for account in (alice, bob):
         for message in await store.messages(account.id):
             assert await store.is_intact(message.digest)
     assert [message.uid for message in await store.messages(bob.id)] == ["first", "twin"]
     assert store.version(bob.id) > version
-    await store.close()
 
 
-async def test_a_purge_that_is_cancelled_removes_nothing_that_comes_in_after_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_cancelled_purge_is_over_only_when_its_files_are_gone(
+    store: SqliteStore, alice: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = OneThread()
-    store = await open_store(tmp_path, run=run)
-    alice, bob = [await store.ensure_account(n, declared=True, at=NOW) for n in ("alice", "bob")]
-    ids = [await add(store, alice, octets, octets.decode().strip()) for octets in (b"a", b"b")]
-    unlink = Held(Path.unlink)
+    ids = [await add(store, alice, octets, octets.decode()) for octets in (b"a", b"b")]
     with monkeypatch.context() as patch:
+        unlink = Held(Path.unlink)
         patch.setattr(Path, "unlink", lambda path, **options: unlink(path, **options))
-        purge = asyncio.create_task(store.purge(alice.id, ids, at=NOW))
-        await unlink.cancel(purge)
-        for octets in (b"a", b"b"):
-            await add(store, bob, octets, octets.decode())
-        await run.idle()
-    for message in await store.messages(bob.id):
-        assert await store.is_intact(message.digest)
-    await store.close()
+        await unlink.cancel(store.purge(alice.id, ids, at=NOW))
+    assert list((tmp_path / "blobs").glob("??/*")) == []
+
+
+async def test_a_blob_cancelled_while_its_file_is_made_leaves_none_when_aborted(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = store.new_blob()
+    with monkeypatch.context() as patch:
+        made = Held(os.open)
+        patch.setattr(os, "open", made)
+        await made.cancel(writer.write(b"x" * 1_000_000))
+    await writer.abort()
+    assert list((tmp_path / "blobs" / "tmp").iterdir()) == []
 
 
 async def test_a_blob_that_cannot_be_opened_now_is_not_taken_for_lost(
