@@ -20,8 +20,7 @@ from proxy.adapters.passwords import Argon2Passwords
 from proxy.adapters.prometheus import PrometheusObserver
 from proxy.adapters.store import open_store
 from proxy.config.schema import Settings
-from proxy.domain.directory import DeclaredAccount, Directory
-from proxy.domain.model import Credentials
+from proxy.domain.directory import Directory
 from proxy.domain.policy import SessionPolicy
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
@@ -114,11 +113,7 @@ class App:
     def reload(self, settings: Settings) -> None:
         """Take over accounts, policies and the certificate; listeners and data stay as they are."""
         self._network.replace_certificate(_device_tls(settings))
-        self._directory.replace(
-            _declared(settings),
-            settings.default_policy(),
-            pass_through=settings.accounts.pass_through,
-        )
+        self._directory.replace(directory_of(settings))
         self.core.syncs.follow_directory()
 
     async def drain(self) -> None:
@@ -188,24 +183,13 @@ async def administer(settings: Settings, command: str, arguments: dict[str, Any]
 def directory_of(settings: Settings) -> Directory:
     """The accounts and policies of a configuration."""
     return Directory(
-        _declared(settings),
-        settings.default_policy(),
-        pass_through=settings.accounts.pass_through,
+        settings.account, settings.default_policy(), pass_through=settings.accounts.pass_through
     )
 
 
 def upstream_network() -> Network:
     """For looking at upstreams without a proxy."""
     return SocketNetwork(None)
-
-
-def _declared(settings: Settings) -> list[DeclaredAccount]:
-    return [
-        DeclaredAccount(
-            account.name, Credentials(account.username, account.password), account.policy
-        )
-        for account in settings.account
-    ]
 
 
 def _device_tls(settings: Settings) -> ssl.SSLContext | None:

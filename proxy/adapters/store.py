@@ -23,6 +23,7 @@ class SqliteStore(AccountsAndDevices, ViewsAndCommits, Messages):
         self._blobs = blobs
         self._lock = lock
         self._waiting_commits = []
+        self._writing = set()
 
     async def is_writable(self) -> bool:
         try:

@@ -22,11 +22,14 @@ from proxy.cli.common import (
     run,
     settings_from,
 )
-from proxy.config.schema import DeclaredAccount, Settings
+from proxy.config.schema import Settings
 from proxy.demo import play, stage
 from proxy.domain.errors import BadConfig, ProxyError
 from proxy.domain.model import Credentials
+from proxy.domain.policy import UpstreamServer
 from proxy.services import upstream
+
+Row = dict[str, str | bool]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -140,43 +143,33 @@ def check(config: Config = None, as_json: Json = False) -> None:
         raise typer.Exit(FAILED)
 
 
-async def _check(settings: Settings) -> list[dict[str, str | bool]]:
-    rows = [await _check_account(account) for account in settings.account]
-    if settings.upstream.host and settings.accounts.pass_through:
-        rows.append(await _check_default(settings))
+async def _check(settings: Settings) -> list[Row]:
+    rows = [
+        await _check_upstream(account.name, account.policy.upstream, account.credentials)
+        for account in settings.account
+    ]
+    if settings.accounts.pass_through:
+        rows.append(await _check_upstream("pass-through accounts", settings.upstream, None))
     return rows
 
 
-async def _check_account(account: DeclaredAccount) -> dict[str, str | bool]:
-    server = account.policy.upstream
-    row: dict[str, str | bool] = {
-        "account": account.name,
-        "upstream": f"{server.host}:{server.port}",
-        "offers": "",
-    }
-    credentials = Credentials(account.username, account.password)
+async def _check_upstream(
+    account: str, server: UpstreamServer, credentials: Credentials | None
+) -> Row:
+    """Without credentials, as far as one gets without a password."""
+    row: Row = {"account": account, "upstream": f"{server.host}:{server.port}", "offers": ""}
+    network = upstream_network()
     try:
-        session = await upstream.open_session(upstream_network(), server, credentials)
-        row["offers"] = " ".join(session.capabilities)
-        count, size = await session.stat()
+        if credentials is None:
+            session = await upstream.connect(network, server)
+            row["offers"] = " ".join(session.capabilities)
+            result = "reachable"
+        else:
+            session = await upstream.open_session(network, server, credentials)
+            row["offers"] = " ".join(session.capabilities)
+            count, size = await session.stat()
+            result = f"login accepted, {count} messages, {size} octets"
         await session.quit()
     except ProxyError as error:
         return {**row, "ok": False, "result": f"{type(error).__name__}: {error}"}
-    return {**row, "ok": True, "result": f"login accepted, {count} messages, {size} octets"}
-
-
-async def _check_default(settings: Settings) -> dict[str, str | bool]:
-    """The upstream of pass-through accounts, as far as one gets without a password."""
-    server = settings.upstream
-    row: dict[str, str | bool] = {
-        "account": "pass-through accounts",
-        "upstream": f"{server.host}:{server.port}",
-        "offers": "",
-    }
-    try:
-        session = await upstream.connect(upstream_network(), server)
-        row["offers"] = " ".join(session.capabilities)
-        await session.quit()
-    except ProxyError as error:
-        return {**row, "ok": False, "result": f"{type(error).__name__}: {error}"}
-    return {**row, "ok": True, "result": "reachable"}
+    return {**row, "ok": True, "result": result}

@@ -13,10 +13,12 @@ from cattrs.errors import BaseValidationError
 
 from proxy.config import credentials, environment
 from proxy.config.problems import KeyPath, Report
-from proxy.config.schema import AccountsSettings, DeclaredAccount, Settings
+from proxy.config.schema import AccountsSettings, Settings
 from proxy.config.structure import AccountTable, converter
 from proxy.config.values import WrongValue
+from proxy.domain.directory import DeclaredAccount
 from proxy.domain.errors import BadConfig
+from proxy.domain.model import Credentials
 from proxy.domain.policy import AccountPolicy
 
 Section = TypeVar("Section")
@@ -120,7 +122,8 @@ class _Accounts:
             devices=_laid_over(self._defaults.devices, read.devices, table.get("devices")),
             retention=_laid_over(self._defaults.retention, read.retention, table.get("retention")),
         )
-        return DeclaredAccount(read.name, read.username or read.name, password, policy)
+        credentials = Credentials(read.username or read.name, password)
+        return DeclaredAccount(read.name, credentials, policy)
 
     def _password(self, path: KeyPath, table: dict[str, Any]) -> bytes:
         given = [key for key in credentials.KEYS if key in table]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NewType
 
+from proxy.domain.directory import DeclaredAccount
 from proxy.domain.policy import (
     AccountPolicy,
     DevicePolicy,
@@ -54,16 +55,6 @@ class HttpSettings:
 class LogSettings:
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
-
-
-@dataclass(frozen=True, slots=True)
-class DeclaredAccount:
-    """An account of the file, its password already fetched from where it is kept."""
-
-    name: str
-    username: str
-    password: bytes = field(repr=False)
-    policy: AccountPolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from proxy.domain.policy import AccountPolicy
 
 @dataclass(frozen=True, slots=True)
 class DeclaredAccount:
-    """An account that stands in the configuration with its upstream password."""
+    """An account of the configuration, its password already fetched from where it is kept."""
 
     name: str
     credentials: Credentials
@@ -24,14 +24,15 @@ class Directory:
     def __init__(
         self, declared: Iterable[DeclaredAccount], default: AccountPolicy, *, pass_through: bool
     ) -> None:
-        self.replace(declared, default, pass_through=pass_through)
-
-    def replace(
-        self, declared: Iterable[DeclaredAccount], default: AccountPolicy, *, pass_through: bool
-    ) -> None:
         self._declared = {account.name: account for account in declared}
         self.default = default
-        self.pass_through = pass_through and bool(default.upstream.host)
+        self.pass_through = pass_through
+
+    def replace(self, new: Directory) -> None:
+        """Take over the content of another one."""
+        self._declared = new._declared
+        self.default = new.default
+        self.pass_through = new.pass_through
 
     def declared(self, name: str) -> DeclaredAccount | None:
         return self._declared.get(name)

@@ -66,23 +66,35 @@ class Admin:
 
     async def status(self) -> Row:
         """All accounts with their devices."""
-        names = {account.name for account in await self._store.accounts()}
-        names |= {declared.name for declared in self._directory.all_declared()}
-        return {"accounts": [await self.account_show(name) for name in sorted(names)]}
+        return {"accounts": [await self.account_show(name) for name in await self._names()]}
 
     async def account_list(self) -> list[Row]:
-        rows = (await self.status())["accounts"]
-        return [{**row, "devices": len(row["devices"])} for row in rows]
+        rows = []
+        for name in await self._names():
+            row, known = await self._account_row(name)
+            devices = await self._store.devices(known.id) if known else []
+            rows.append({**row, "devices": len(devices)})
+        return rows
 
     async def account_show(self, account: str) -> Row:
         """One account and its devices."""
+        row, known = await self._account_row(account)
+        return {**row, "devices": await self._device_rows(known) if known else []}
+
+    async def _names(self) -> list[str]:
+        """Accounts that exist or are declared."""
+        names = {account.name for account in await self._store.accounts()}
+        return sorted(names | {declared.name for declared in self._directory.all_declared()})
+
+    async def _account_row(self, account: str) -> tuple[Row, Account | None]:
+        """What is known of an account, its devices apart; None: declared, and not met yet."""
         declared = self._directory.declared(account)
         known = await self._store.account(account)
         if known is None and declared is None:
             raise NotFound(f"no account {account}")
         upstream = self._directory.policy(account).upstream
         messages, octets = await self._store.size(known.id) if known else (0, 0)
-        return {
+        row = {
             "account": account,
             "declared": declared is not None,
             "upstream": f"{upstream.host}:{upstream.port}",
@@ -93,8 +105,8 @@ class Admin:
             "failed_at": known.failed_at if known else None,
             "failure": known.failure if known else "",
             "retry_in": round(self._syncs.retry_in(account)),
-            "devices": await self._device_rows(known) if known else [],
         }
+        return row, known
 
     async def account_sync(self, account: str) -> Row:
         """Sync a declared account now and say what came of it."""

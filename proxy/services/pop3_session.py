@@ -76,7 +76,7 @@ class Pop3Session(asyncio.Protocol):
         self._eof = True
         self._advance()
         # Commands sent ahead of a half-close are still answered; TLS knows no half-close.
-        return not self._tls
+        return not self._machine.tls
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -135,7 +135,7 @@ class Pop3Session(asyncio.Protocol):
             return
         self._flush()
         if self._eof and self._idle:
-            self._hang_up()
+            self._end_politely("eof")
         elif self._machine.waiting_octets > INPUT_LIMIT:
             self._transport.pause_reading()
         elif not self._eof:
@@ -183,11 +183,6 @@ class Pop3Session(asyncio.Protocol):
         if not self._closing:
             self._ended = ended
         self._closing = True
-
-    def _hang_up(self) -> None:
-        self._flush()
-        self._closing = True
-        self._transport.close()
 
     def _finish(self) -> None:
         maildrop = self._maildrop
@@ -320,7 +315,6 @@ class Pop3Session(asyncio.Protocol):
             # asyncio forgets to tell when a handshake ends by a reset or by its time-out.
             self.connection_lost(None)
             return
-        self._tls = True
         self._machine.tls_started()
 
     async def _commit(self) -> None:

@@ -170,8 +170,9 @@ class AccountSync:
     # --- fetching -------------------------------------------------------------------------------
 
     async def _fetch(self, found: Reconciliation) -> None:
-        entries = [entry for entry in found.fetch if not self._is_garbled(entry)]
-        self._failed += len(found.fetch) - len(entries)
+        wanted = found.fetch
+        entries = [entry for entry in wanted if not self._is_garbled(entry)]
+        self._failed += len(wanted) - len(entries)
         if not entries:
             return
         batch = _Batch(self._store, self._account.id, self._clock)
@@ -190,7 +191,7 @@ class AccountSync:
             raise
         finally:
             # Messages that came down whole are kept, whatever ended the loop.
-            await asyncio.shield(batch.flush())
+            await batch.flush()
 
     def _is_garbled(self, entry: Entry) -> bool:
         seen = self._memory.garbled.get((entry.uid, entry.octets))

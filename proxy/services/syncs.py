@@ -22,7 +22,7 @@ from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
 from proxy.services.sync import AccountSync, SyncMemory
-from proxy.services.upstream import UpstreamSession, open_session
+from proxy.services.upstream import open_session
 
 
 class SyncRun:
@@ -176,7 +176,15 @@ class Syncs:
             run.accepted.set_result(account)
             state = self._states[name]
             state.login_delay = session.login_delay
-            sync = self._account_sync(session, account, policy, state.memory)
+            sync = AccountSync(
+                session=session,
+                store=self._store,
+                clock=self._world.clock,
+                observer=self._observer,
+                account=account,
+                retention=policy.retention,
+                memory=state.memory,
+            )
             result = await sync.run()
         except BaseException:
             session.abort()
@@ -185,19 +193,6 @@ class Syncs:
         state.failures = 0
         state.not_before = 0.0
         return result
-
-    def _account_sync(
-        self, session: UpstreamSession, account: Account, policy: AccountPolicy, memory: SyncMemory
-    ) -> AccountSync:
-        return AccountSync(
-            session=session,
-            store=self._store,
-            clock=self._world.clock,
-            observer=self._observer,
-            account=account,
-            retention=policy.retention,
-            memory=memory,
-        )
 
     async def _note_failure(self, name: str, run: SyncRun, error: ProxyError) -> None:
         account = await self._known_account(name)

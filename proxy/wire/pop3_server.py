@@ -217,10 +217,9 @@ class Pop3Server:
         self._owed = None
         self._put(data)
 
-    def _refuse(self, text: str, code: str = "") -> None:
+    def _refuse(self, text: str) -> None:
         self._errors += 1
-        prefix = f"[{code}] " if code else ""
-        self._put(f"-ERR {prefix}{text}\r\n".encode())
+        self._put(b"-ERR %s\r\n" % text.encode())
 
     def _command(self, line: bytes) -> None:
         verb, _, rest = line.partition(b" ")

@@ -20,7 +20,7 @@ SECRET = "correct horse battery"
 def test_a_variable_that_holds_a_password_is_not_unknown(file: Path) -> None:
     file.write_text(HOST + '[[account]]\nname = "a"\npassword_env = "POP3_SYNC_ALICE"\n')
     (account,) = load(file, {"POP3_SYNC_ALICE": SECRET}).account
-    assert account.password == SECRET.encode()
+    assert account.credentials.password == SECRET.encode()
 
 
 def test_an_account_has_the_file_s_policy_with_its_own_keys_over_it(file: Path) -> None:
@@ -44,7 +44,7 @@ def test_an_account_has_the_file_s_policy_with_its_own_keys_over_it(file: Path) 
     )
     settings = load(file, {})
     alice, bob = settings.account
-    assert (alice.username, bob.username) == ("alice-upstream", "bob")
+    assert (alice.credentials.username, bob.credentials.username) == ("alice-upstream", "bob")
     assert (alice.policy.upstream.host, alice.policy.upstream.port) == ("pop.example.net", 1995)
     assert (alice.policy.devices.enrol, bob.policy.devices.enrol) == ("closed", "auto")
     assert alice.policy.sync == settings.sync
@@ -74,7 +74,7 @@ def test_a_password_comes_from_any_of_its_places(file: Path, line: str) -> None:
     (secrets / "alice").write_text(SECRET + "\n")
     file.write_text(f'{HOST}[[account]]\nname = "alice"\n{line}\n')
     (account,) = load(file, {"ALICE": SECRET}).account
-    assert account.password == SECRET.encode()
+    assert account.credentials.password == SECRET.encode()
     assert SECRET not in repr(account)
 
 
@@ -82,7 +82,7 @@ def test_a_password_comes_from_any_of_its_places(file: Path, line: str) -> None:
 def test_a_password_file_may_end_its_line(file: Path, end: str) -> None:
     (file.parent / "alice").write_bytes(f" {SECRET} {end}".encode())
     file.write_text(HOST + '[[account]]\nname = "alice"\npassword_file = "alice"\n')
-    assert load(file, {}).account[0].password == f" {SECRET} ".encode()
+    assert load(file, {}).account[0].credentials.password == f" {SECRET} ".encode()
 
 
 @pytest.mark.parametrize(

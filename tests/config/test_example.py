@@ -8,8 +8,10 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 from proxy.config.load import load
-from proxy.config.schema import DeclaredAccount, Settings
+from proxy.config.schema import Settings
 from proxy.config.structure import AccountTable
+from proxy.domain.directory import DeclaredAccount
+from proxy.domain.model import Credentials
 from proxy.domain.policy import UpstreamServer
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "proxy.toml"
@@ -67,7 +69,7 @@ def test_the_example_s_account_loads_once_it_is_uncommented(tmp_path: Path) -> N
     file.write_text(with_account())
     (account,) = load(file, {}).account
     assert account == DeclaredAccount(
-        "alice@example.com", "alice@example.com", b"secret", account.policy
+        "alice@example.com", Credentials("alice@example.com", b"secret"), account.policy
     )
     assert account.policy.upstream == UpstreamServer(host="pop.example.com")
     assert account.policy.retention.upstream == "delivered"

@@ -112,3 +112,20 @@ def small_mails(count: int, mark: str, *, octets: int = 500) -> list[bytes]:
         + filler * (octets // len(filler))
         for index in range(count)
     ]
+
+
+def assert_only_what_is_new_comes(
+    rig: Rig, user: User, device: Device, had: Sequence[bytes]
+) -> list[bytes]:
+    """A device that has polled once gets nothing twice, and later mail once; returns that mail."""
+    asked = rig.tap.record().count("RETR")
+    device.poll()
+    assert rig.tap.record().count("RETR") == asked
+    assert len(device.mails()) == len(had)
+
+    later = small_mails(3, "later")
+    rig.dovecot.deliver(user, *later)
+    device.poll()
+    assert len(device.mails()) == len(had) + len(later)
+    assert rig.tap.retrs() == one_each([*had, *later])
+    return later

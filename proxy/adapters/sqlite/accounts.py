@@ -63,9 +63,9 @@ class AccountsAndDevices:
         return people
 
     @asynccontextmanager
-    async def _change_people(self) -> AsyncIterator[Connection]:
+    async def _change_people(self, *, device: int | None = None) -> AsyncIterator[Connection]:
         try:
-            async with self._database.transaction() as change:
+            async with self._database.transaction(device=device) as change:
                 yield change
         finally:
             self._changes += 1
@@ -160,13 +160,9 @@ class AccountsAndDevices:
             await change.execute("DELETE FROM device WHERE id = ?", (device_id,))
 
     async def reset_device(self, device_id: int) -> None:
-        try:
-            async with self._change_people() as change:
-                await change.execute("DELETE FROM delivery WHERE device_id = ?", (device_id,))
-                await change.execute("UPDATE device SET since = NULL WHERE id = ?", (device_id,))
-        finally:
-            # Even when cancelled: the commit may have gone through.
-            self._database.device_versions[device_id] += 1
+        async with self._change_people(device=device_id) as change:
+            await change.execute("DELETE FROM delivery WHERE device_id = ?", (device_id,))
+            await change.execute("UPDATE device SET since = NULL WHERE id = ?", (device_id,))
 
     async def note_seen(self, device_id: int, *, at: float) -> None:
         async with self._change_people() as change:

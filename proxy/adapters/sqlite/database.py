@@ -49,8 +49,14 @@ class Database:
         self.device_versions: Counter[int] = Counter()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(
+        self, *, account: int | None = None, device: int | None = None
+    ) -> AsyncIterator[Connection]:
         """One verb's changes: all of them on disk afterwards, or none.
+
+        `account` and `device` are those whose view may change. Their versions grow after the
+        commit, so that no view cut before it is taken for one cut after it; and in any case, since
+        a commit that is cancelled may have gone through.
 
         Raises:
             StoreUnavailable: they are not.
@@ -68,6 +74,11 @@ class Database:
                     with suppress(sqlite3.Error):
                         await self._writer.execute("ROLLBACK")
                     raise
+                finally:
+                    if account is not None:
+                        self.versions[account] += 1
+                    if device is not None:
+                        self.device_versions[device] += 1
 
     async def fetch(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """All rows of a query, as of the last commit."""

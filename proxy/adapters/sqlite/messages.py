@@ -92,7 +92,7 @@ class Messages:
         async with self._blobs.lock:
             with storage_errors():
                 await self._blobs.make_durable([f.blob.digest for f in fetched])
-            async with self._database.transaction() as change:
+            async with self._database.transaction(account=account_id) as change:
                 new = [one for one in fetched if one.repairs is None]
                 uids = await _free_uids(change, account_id, new)
                 await change.executemany(
@@ -107,15 +107,14 @@ class Messages:
                     "UPDATE message SET blob_lost = 0 WHERE digest = ? AND blob_lost",
                     [(one.blob.digest,) for one in fetched],
                 )
-        self._database.versions[account_id] += 1
 
     async def _repair(self, change: Connection, message_id: int, digest: bytes) -> None:
         ((known,),) = await change.fetch("SELECT digest FROM message WHERE id = ?", (message_id,))
         if known != digest:
             raise ValueError("a blob can only be replaced by an equal one")
         await change.execute(
-            "UPDATE message SET blob_lost = 0, purged_at = NULL, upstream = 'present', "
-            "left_upstream_at = NULL WHERE id = ?",
+            "UPDATE message SET purged_at = NULL, upstream = 'present', left_upstream_at = NULL "
+            "WHERE id = ?",
             (message_id,),
         )
 
@@ -124,21 +123,17 @@ class Messages:
     ) -> None:
         if not gone and not seen:
             return
-        try:
-            async with self._database.transaction() as change:
-                await change.executemany(
-                    "UPDATE message SET upstream = 'gone', left_upstream_at = ? "
-                    "WHERE id = ? AND upstream = 'present'",
-                    [(at, message_id) for message_id in gone],
-                )
-                await change.executemany(
-                    "UPDATE message SET upstream = 'present', left_upstream_at = NULL, "
-                    "upstream_uid = ?, upstream_octets = ? WHERE id = ?",
-                    [(s.upstream_uid, s.upstream_octets, s.message_id) for s in seen],
-                )
-        finally:
-            # Even when cancelled: the commit may have gone through.
-            self._database.versions[account_id] += 1
+        async with self._database.transaction(account=account_id) as change:
+            await change.executemany(
+                "UPDATE message SET upstream = 'gone', left_upstream_at = ? "
+                "WHERE id = ? AND upstream = 'present'",
+                [(at, message_id) for message_id in gone],
+            )
+            await change.executemany(
+                "UPDATE message SET upstream = 'present', left_upstream_at = NULL, "
+                "upstream_uid = ?, upstream_octets = ? WHERE id = ?",
+                [(s.upstream_uid, s.upstream_octets, s.message_id) for s in seen],
+            )
 
     async def holdings(
         self, account_id: int, *, present: bool, retention: RetentionPolicy, at: float
@@ -191,10 +186,9 @@ class Messages:
     async def _purge(self, account_id: int, message_ids: Collection[int], at: float) -> int:
         ids = json.dumps(list(message_ids))
         async with self._blobs.lock:
-            async with self._database.transaction() as change:
+            async with self._database.transaction(account=account_id) as change:
                 freed = await change.fetch(_FREED, (account_id, ids))
                 await change.execute(_PURGE, (account_id, ids, at))
-            self._database.versions[account_id] += 1
             await self._blobs.remove([digest for digest, _ in freed])
         return sum(octets for _, octets in freed)
 

@@ -46,6 +46,8 @@ class _Commit:
 class ViewsAndCommits:
     _database: Database
     _waiting_commits: list[_Commit]
+    _writing: set[asyncio.Task[None]]
+    """Kept here, since the event loop itself holds its tasks only weakly."""
 
     def version(self, account_id: int) -> int:
         return self._database.versions[account_id]
@@ -106,7 +108,9 @@ class ViewsAndCommits:
         if len(self._waiting_commits) == 1:
             # The first of a group writes for all that join while the store is busy. It is not
             # this session's task, so that a session that dies takes no other one with it.
-            self._writing = asyncio.get_running_loop().create_task(self._write_commits())
+            writing = asyncio.get_running_loop().create_task(self._write_commits())
+            self._writing.add(writing)
+            writing.add_done_callback(self._writing.discard)
         await done
 
     async def _write_commits(self) -> None:
