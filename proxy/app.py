@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from proxy import __version__
-from proxy.adapters.certificate import ensure_certificate, server_context
+from proxy.adapters.authority import describe
 from proxy.adapters.clock import SystemClock
+from proxy.adapters.device_certificate import CertificateSource, OwnIssuer
 from proxy.adapters.entropy import SystemEntropy
 from proxy.adapters.logs import LogObserver
-from proxy.adapters.net import SocketListener, SocketNetwork
+from proxy.adapters.net import SocketNetwork
 from proxy.adapters.observers import TeeObserver
 from proxy.adapters.passwords import Argon2Passwords
 from proxy.adapters.prometheus import PrometheusObserver
 from proxy.adapters.store import open_store
 from proxy.config.schema import Settings
 from proxy.domain.directory import Directory
-from proxy.domain.policy import SessionPolicy
+from proxy.domain.errors import BadConfig
+from proxy.domain.facts import CertificateLoaded, CertificateUnusable
+from proxy.domain.policy import LimitsPolicy, SessionPolicy
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Network, World
@@ -31,11 +34,16 @@ from proxy.services.janitor import Janitor
 from proxy.services.logins import Logins
 from proxy.services.maildrops import Maildrops
 from proxy.services.pop3_session import Pop3Session
+from proxy.services.sessions import Sessions
 from proxy.services.syncs import Syncs
+from proxy.services.throttle import Throttle
 from proxy.web.control import call_running, start_control
 from proxy.web.http import start_http
 
 IMPLEMENTATION = f"pop3-sync-proxy/{__version__}"
+
+CERTIFICATE_CHECK = 10.0
+"""Seconds between two looks at the files of the certificate."""
 
 DRAIN = 5.0
 """Seconds that sessions get to end by themselves when the proxy stops."""
@@ -52,14 +60,16 @@ class Core:
         observer: Observer,
         directory: Directory,
         policy: SessionPolicy,
+        limits: LimitsPolicy,
     ) -> None:
         self.syncs = Syncs(world, store, observer, directory)
         maildrops = Maildrops(store, world.clock, observer)
-        self.logins = Logins(world, store, observer, directory, self.syncs, maildrops)
+        throttle = Throttle(limits, world.entropy.token(32))
+        self.logins = Logins(world, store, observer, directory, self.syncs, maildrops, throttle)
         self.janitor = Janitor(store, world.clock, observer, directory, maildrops)
-        self.admin = Admin(store, world.clock, world.entropy, directory, self.syncs)
-        self.sessions: set[Pop3Session] = set()
-        self._face = Face(self.logins, world.network, observer, policy, IMPLEMENTATION)
+        self.admin = Admin(store, world, directory, self.syncs, self.logins.scram_secrets)
+        self.sessions: Sessions[Pop3Session] = Sessions(limits)
+        self._face = Face(self.logins, world.network, observer, policy, limits, IMPLEMENTATION)
 
     def session(self, *, tls: bool) -> Pop3Session:
         """A protocol for one accepted connection."""
@@ -72,17 +82,21 @@ class App:
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
         self._store = store
-        self._network = SocketNetwork(_device_tls(settings))
+        self._network = SocketNetwork(None)
         self._metrics = PrometheusObserver()
+        self._observer = TeeObserver([LogObserver(), self._metrics])
         self._directory = directory_of(settings)
-        world = World(self._network, SystemClock(), SystemEntropy(), Argon2Passwords())
         self.core = Core(
-            world,
+            _world(self._network, settings),
             store,
-            TeeObserver([LogObserver(), self._metrics]),
+            self._observer,
             self._directory,
             settings.pop3,
+            settings.limits,
         )
+        self._certificate = certificate_of(settings)
+        self._certificate_state: object = None
+        self._load_certificate()
         self._listening = False
         self.addresses: list[tuple[str, str]] = []
         """What listens where: ("pop3", "127.0.0.1:1110") and so on."""
@@ -95,26 +109,52 @@ class App:
             ("pop3s", settings.pop3.listen_tls, True),
         ):
             for address in addresses:
-                listener = await self._listen(address, tls=tls)
+                session = partial(self.core.session, tls=tls)
+                listener = await self._network.listen(address, session)
                 stack.push_async_callback(listener.close)
-                self.addresses.append((name, listener.address))
+                self.addresses += [(name, bound) for bound in listener.addresses]
         if settings.http.listen:
             http = await start_http(settings.http.listen, self._metrics.render, self._is_ready)
             stack.push_async_callback(http.close)
             self.addresses.append(("http", http.address))
         control = await start_control(settings.data_dir, self.core.admin)
         stack.push_async_callback(control.close)
+        watch = asyncio.create_task(self._follow_certificate())
+        stack.callback(watch.cancel)
         self._listening = True
         self.core.syncs.follow_directory()
 
-    async def _listen(self, address: str, *, tls: bool) -> SocketListener:
-        return await self._network.listen(address, lambda: self.core.session(tls=tls), tls=tls)
-
     def reload(self, settings: Settings) -> None:
         """Take over accounts, policies and the certificate; listeners and data stay as they are."""
-        self._network.replace_certificate(_device_tls(settings))
+        self._certificate = certificate_of(settings)
+        self._load_certificate()
         self._directory.replace(directory_of(settings))
         self.core.syncs.follow_directory()
+
+    def _load_certificate(self) -> None:
+        """Raises:
+        OSError, BadConfig: there is none that can be used; nothing has changed.
+        """
+        source = self._certificate
+        if source is None:
+            self._network.replace_certificate(None)
+            return
+        self._certificate_state = source.state()
+        self._network.replace_certificate(source.load())
+        found = describe(source.files().certificate)
+        self._observer.observe(
+            CertificateLoaded(" ".join(found.names), found.fingerprint, found.not_after.timestamp())
+        )
+
+    async def _follow_certificate(self) -> None:
+        """Load the certificate anew when its files change, or when ours is due for renewal."""
+        while True:
+            await asyncio.sleep(CERTIFICATE_CHECK)
+            if self._certificate and self._certificate.state() != self._certificate_state:
+                try:
+                    self._load_certificate()
+                except (OSError, BadConfig) as error:
+                    self._observer.observe(CertificateUnusable(str(error)))
 
     async def drain(self) -> None:
         """Let sessions end for a while, then hang up on the rest."""
@@ -124,7 +164,7 @@ class App:
             _, lasting = await asyncio.wait(open_sessions, timeout=DRAIN)
             for waiting in lasting:
                 waiting.cancel()
-        for session in list(self.core.sessions):
+        for session in self.core.sessions:
             session.shut_down()
 
     async def _is_ready(self) -> bool:
@@ -168,10 +208,9 @@ async def administer(settings: Settings, command: str, arguments: dict[str, Any]
         pass
     store = await open_store(settings.data_dir)
     try:
-        network = SocketNetwork(None)
-        world = World(network, SystemClock(), SystemEntropy(), Argon2Passwords())
         directory = directory_of(settings)
-        core = Core(world, store, LogObserver(), directory, SessionPolicy())
+        world = _world(SocketNetwork(None), settings)
+        core = Core(world, store, LogObserver(), directory, SessionPolicy(), LimitsPolicy())
         try:
             return await core.admin.call(command, arguments)
         finally:
@@ -192,12 +231,25 @@ def upstream_network() -> Network:
     return SocketNetwork(None)
 
 
-def _device_tls(settings: Settings) -> ssl.SSLContext | None:
+def certificate_of(settings: Settings) -> CertificateSource | None:
     """The certificate of the configuration; with `listen_tls` and none given, one of our own."""
     pop3 = settings.pop3
-    if pop3.certificate:
-        key = Path(pop3.private_key) if pop3.private_key else None
-        return server_context(Path(pop3.certificate), key)
-    if pop3.listen_tls:
-        return server_context(*ensure_certificate(settings.data_dir))
-    return None
+    if not pop3.certificate and not pop3.listen_tls:
+        return None
+    return CertificateSource(
+        data_dir=settings.data_dir,
+        certificate=Path(pop3.certificate) if pop3.certificate else None,
+        private_key=Path(pop3.private_key) if pop3.private_key else None,
+        names=pop3.certificate_names,
+        asks_devices=pop3.client_certificates,
+    )
+
+
+def _world(network: Network, settings: Settings) -> World:
+    return World(
+        network,
+        SystemClock(),
+        SystemEntropy(),
+        Argon2Passwords(),
+        OwnIssuer(settings.data_dir),
+    )

@@ -19,6 +19,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from proxy.domain.facts import (
     BlobDamaged,
+    CertificateLoaded,
+    CertificateUnusable,
     DeviceEnrolled,
     Fact,
     ListingDoubted,
@@ -33,15 +35,27 @@ from proxy.domain.facts import (
 Level = Literal["debug", "info", "warning", "error"]
 
 _LEVELS: Mapping[type, Level] = {
-    SessionEnded: "info",
     LoginRefused: "warning",
     DeviceEnrolled: "info",
     SyncFailed: "warning",
     ListingDoubted: "warning",
     BlobDamaged: "error",
     Purged: "info",
+    CertificateLoaded: "info",
+    CertificateUnusable: "error",
     Unexpected: "error",
 }
+
+_LIMITS = {
+    "slow_reader",
+    "login_timeout",
+    "login_octets",
+    "bad_commands",
+    "proxy_header",
+    "too_many_connections",
+    "too_many_from_address",
+}
+"""Endings of sessions that an operator may want to act on."""
 
 _KEY_ORDER = ["timestamp", "level", "event"]
 
@@ -117,6 +131,8 @@ class _TextRenderer:
 
 
 def _level(fact: Fact) -> Level:
+    if isinstance(fact, SessionEnded):
+        return "warning" if fact.ended in _LIMITS else "info"
     if isinstance(fact, SyncFinished):
         # Most syncs find nothing; a line for each would bury the rest.
         return "info" if fact.fetched or fact.expunged or fact.failed else "debug"

@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import socket
 import ssl
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from proxy.adapters.certificate import client_context
+from proxy.adapters.certificate import DeviceContext, client_context
+from proxy.adapters.host_names import HostNames
+from proxy.adapters.listeners import SocketListener, open_listener
 from proxy.domain.errors import UpstreamUnreachable, UpstreamUnusable
-from proxy.interfaces.world import UpstreamTls
+from proxy.interfaces.world import DeviceTls, UpstreamTls
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
 CONNECT_TIMEOUT = 30.0
 """Seconds for a connection and its TLS handshake."""
-BACKLOG = 1024
-"""Connections that may wait to be accepted: a whole office starting up at nine."""
-
-
-class SocketListener:
-    """A listening socket; see `interfaces.world.Listener`."""
-
-    def __init__(self, server: asyncio.Server) -> None:
-        self._server = server
-        host, port = server.sockets[0].getsockname()[:2]
-        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-    async def close(self) -> None:
-        self._server.close()
 
 
 class SocketNetwork:
-    def __init__(self, device_tls: ssl.SSLContext | None) -> None:
+    def __init__(self, device_tls: DeviceContext | None) -> None:
         """`device_tls` is how we show ourselves to devices; None means no TLS on their side."""
         self._device_tls = device_tls
+        self._names = HostNames()
 
     @property
     def offers_tls(self) -> bool:
         return self._device_tls is not None
 
-    def replace_certificate(self, device_tls: ssl.SSLContext | None) -> None:
+    def replace_certificate(self, device_tls: DeviceContext | None) -> None:
         """For connections from now on."""
         self._device_tls = device_tls
 
@@ -79,32 +69,58 @@ class SocketNetwork:
             raise _unreachable(tls.server_name, error) from None
         return _open(upgraded)
 
-    async def listen(
-        self, address: str, factory: Callable[[], asyncio.Protocol], *, tls: bool
-    ) -> SocketListener:
-        host, _, port = address.rpartition(":")
-        server = await asyncio.get_running_loop().create_server(
-            factory,
-            host.strip("[]") or None,
-            int(port),
-            ssl=self._device_tls if tls else None,
-            backlog=BACKLOG,
-        )
-        return SocketListener(server)
+    async def listen(self, address: str, factory: Callable[[], asyncio.Protocol]) -> SocketListener:
+        return await open_listener(address, factory)
 
     async def start_device_tls(
-        self, transport: asyncio.Transport, protocol: asyncio.Protocol
-    ) -> asyncio.Transport:
+        self, transport: asyncio.Transport, protocol: asyncio.Protocol, received: bytes
+    ) -> DeviceTls:
         if self._device_tls is None:
             raise OSError("there is no certificate")
-        upgraded = await asyncio.get_running_loop().start_tls(
-            transport,
-            protocol,
-            self._device_tls,
-            server_side=True,
-            ssl_handshake_timeout=CONNECT_TIMEOUT,
+        handshake = asyncio.ensure_future(
+            asyncio.get_running_loop().start_tls(
+                transport,
+                protocol,
+                self._device_tls.ssl,
+                server_side=True,
+                ssl_handshake_timeout=CONNECT_TIMEOUT,
+            )
         )
-        return _open(upgraded)
+        try:
+            if received:
+                await _hand_over(transport, protocol, received)
+            upgraded = _open(await handshake)
+        finally:
+            handshake.cancel()
+        tls = upgraded.get_extra_info("ssl_object")
+        shown = tls.getpeercert(binary_form=True)
+        return DeviceTls(
+            transport=upgraded,
+            version=tls.version(),
+            end_point=self._device_tls.end_point,
+            client_fingerprint=hashlib.sha256(shown).digest() if shown else None,
+        )
+
+    async def host_name(self, address: str) -> str | None:
+        return await self._names.of(address)
+
+
+async def _hand_over(
+    transport: asyncio.Transport, protocol: asyncio.Protocol, received: bytes
+) -> None:
+    """Give octets that came before the upgrade to the protocol of the TLS layer."""
+    # The first turn sets that protocol, the second one gives it its connection.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    if transport.get_protocol() is protocol:
+        raise ConnectionResetError("the connection was closed before the TLS handshake")
+    layer = cast("asyncio.BufferedProtocol", transport.get_protocol())
+    while received:
+        buffer = memoryview(layer.get_buffer(len(received)))
+        length = min(len(buffer), len(received))
+        buffer[:length] = received[:length]
+        layer.buffer_updated(length)
+        received = received[length:]
 
 
 @lru_cache(maxsize=16)
@@ -114,8 +130,10 @@ def _cached_context(ca_file: str, changed_at: int) -> ssl.SSLContext:
 
 
 def _open(transport: asyncio.Transport | None) -> asyncio.Transport:
-    # The peer may hang up while the handshake is finishing; asyncio then returns None.
-    if transport is None:
+    # When the connection ends before the handshake does, asyncio may return None, and uvloop a
+    # transport that has never spoken TLS.
+    tls = transport.get_extra_info("ssl_object") if transport else None
+    if transport is None or tls is None or tls.version() is None:
         raise ConnectionResetError("the connection was closed during the TLS handshake")
     return transport
 

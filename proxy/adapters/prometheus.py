@@ -8,6 +8,7 @@ one, the label is "other".
 from __future__ import annotations
 
 import platform
+from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,11 +24,15 @@ from proxy import __version__
 from proxy.adapters.clock import SystemClock
 from proxy.domain.facts import (
     BlobDamaged,
+    CertificateLoaded,
+    CertificateUnusable,
     DeviceEnrolled,
+    Ending,
     Fact,
     ListingDoubted,
     LoginRefused,
     Purged,
+    Refusal,
     SessionEnded,
     SyncFailed,
     SyncFinished,
@@ -61,12 +66,14 @@ class PrometheusObserver:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=self.registry)
         self._sessions = self._counter(
-            "sessions", "Device sessions that ended, by how they ended.", "ended"
+            "sessions", "Device sessions that ended, by how or by which limit.", "ended"
         )
         self._session_seconds = self._histogram(
             "session_seconds", "Length of device sessions.", SESSION_BUCKETS
         )
-        self._refused = self._counter("logins_refused", "Logins of devices that were refused.")
+        self._refused = self._counter(
+            "logins_refused", "Logins of devices that were refused, by why.", "why"
+        )
         self._enrolled = self._counter("devices_enrolled", "Devices created by their first login.")
         self._retrieved = self._counter("messages_retrieved", "Messages sent whole to devices.")
         self._deleted = self._counter("messages_deleted", "Messages that devices deleted.")
@@ -94,7 +101,18 @@ class PrometheusObserver:
         self._damaged = self._counter("blobs_damaged", "Stored messages missing or damaged.")
         self._purged = self._counter("messages_purged", "Messages removed from the store.")
         self._octets_purged = self._counter("octets_purged", "Octets of them.")
+        self._certificate_end = self._gauge(
+            "certificate_not_after_timestamp_seconds", "When our certificate expires."
+        )
+        self._certificate_errors = self._counter(
+            "certificate_errors", "Changed certificates that could not be loaded."
+        )
         self._unexpected = self._counter("unexpected_errors", "Errors nobody planned for: bugs.")
+        # A series that appears with its first event shows no rate for it.
+        for ended in get_args(Ending):
+            self._sessions.labels(ended)
+        for why in get_args(Refusal):
+            self._refused.labels(why)
         self._gauge("build_info", "The program's version.", "version", "python").labels(
             __version__, platform.python_version()
         ).set(1)
@@ -114,7 +132,7 @@ class PrometheusObserver:
                 self._syncs.labels(account, "failed").inc()
                 self._errors.labels(account, fact.kind).inc()
             case LoginRefused():
-                self._refused.inc()
+                self._refused.labels(fact.refusal).inc()
             case DeviceEnrolled():
                 self._enrolled.inc()
             case ListingDoubted():
@@ -124,6 +142,10 @@ class PrometheusObserver:
             case Purged():
                 self._purged.inc(fact.messages)
                 self._octets_purged.inc(fact.octets)
+            case CertificateLoaded():
+                self._certificate_end.set(fact.not_after)
+            case CertificateUnusable():
+                self._certificate_errors.inc()
             case Unexpected():
                 self._unexpected.inc()
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from proxy import __version__
-from proxy.cli import accounts, devices, messages, service
+from proxy.cli import accounts, certificates, devices, messages, service
 
 app = typer.Typer(
     name="pop3-sync-proxy",
@@ -18,6 +18,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 service.add_commands(app)
+app.command()(certificates.certificate)
+devices.app.command("certificate")(certificates.device_certificate)
 app.add_typer(accounts.app, name="account")
 app.add_typer(devices.app, name="device")
 app.add_typer(messages.app, name="message")

@@ -11,6 +11,7 @@ import structlog
 import typer
 
 from proxy.adapters import logs
+from proxy.adapters.open_files import allow_connections
 from proxy.app import App, running, upstream_network
 from proxy.cli.accounts import status
 from proxy.cli.common import (
@@ -48,7 +49,18 @@ def serve(config: Config = None) -> None:
     with errors_end_the_command():
         settings = settings_from(config)
         logs.configure(settings.log.level, settings.log.format)
+        _make_room(settings.limits.max_connections)
         run(_serve(settings, config))
+
+
+def _make_room(connections: int) -> None:
+    room = allow_connections(connections)
+    if room < connections:
+        structlog.get_logger().warning(
+            "the limit of open files (ulimit -n) is too low for limits.max_connections",
+            max_connections=connections,
+            room_for=room,
+        )
 
 
 async def _serve(settings: Settings, config: Path | None) -> None:

@@ -14,6 +14,7 @@ from proxy.domain.directory import DeclaredAccount
 from proxy.domain.policy import (
     AccountPolicy,
     DevicePolicy,
+    LimitsPolicy,
     RetentionPolicy,
     SessionPolicy,
     SyncPolicy,
@@ -23,6 +24,9 @@ from proxy.domain.policy import (
 Address = NewType("Address", str)
 """"host:port"; an IPv6 host stands in brackets."""
 
+Listening = NewType("Listening", str)
+"""An address to listen on: "host:port", "unix:PATH" or "systemd:NAME"."""
+
 FilePath = NewType("FilePath", str)
 """An absolute path once loaded; "" means there is none."""
 
@@ -31,10 +35,14 @@ FilePath = NewType("FilePath", str)
 class Pop3Settings(SessionPolicy):
     """The face that devices talk to."""
 
-    listen: tuple[Address, ...] = (Address("127.0.0.1:1110"),)
-    listen_tls: tuple[Address, ...] = ()
+    listen: tuple[Listening, ...] = (Listening("127.0.0.1:1110"),)
+    listen_tls: tuple[Listening, ...] = ()
     certificate: FilePath = FilePath("")
     """PEM, with the chain; "" with `listen_tls` given: one is made in the data directory."""
+    certificate_names: tuple[str, ...] = ()
+    """What the one that is made is for, beside the machine's own names."""
+    client_certificates: bool = False
+    """Whether devices are asked for certificates, which `device certificate` makes."""
     private_key: FilePath = FilePath("")
     """PEM; "": the key is in the certificate file."""
 
@@ -61,6 +69,7 @@ class LogSettings:
 class Settings:
     data_dir: Path = Path("data")
     pop3: Pop3Settings = field(default_factory=Pop3Settings)
+    limits: LimitsPolicy = field(default_factory=LimitsPolicy)
     upstream: UpstreamServer = field(default_factory=UpstreamServer)
     sync: SyncPolicy = field(default_factory=SyncPolicy)
     devices: DevicePolicy = field(default_factory=DevicePolicy)

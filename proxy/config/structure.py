@@ -19,12 +19,15 @@ from proxy.config.schema import (
     Address,
     FilePath,
     HttpSettings,
+    Listening,
     LogSettings,
     Pop3Settings,
     Settings,
 )
 from proxy.domain.policy import (
     DevicePolicy,
+    LimitsPolicy,
+    Network,
     Octets,
     RetentionPolicy,
     Seconds,
@@ -61,6 +64,7 @@ def converter(base: Path) -> Converter:
         (Seconds, values.duration),
         (Octets, values.size),
         (Address, values.address),
+        (Listening, values.listening(base)),
         (FilePath, values.file(base)),
         (Path, values.directory(base)),
     ):
@@ -69,9 +73,23 @@ def converter(base: Path) -> Converter:
         _is_choice,
         lambda value, kind: values.choice(value, get_args(kind)),
     )
+    made.register_structure_hook_func(lambda kind: kind == Network, _hook(values.network))
     made.register_structure_hook_factory(_is_list, lambda kind: _list_of(get_args(kind)[0], made))
     some_time, login = _hook(values.some_time), _hook(values.login)
-    _register(made, Pop3Settings, autologout=some_time)
+    positive = _hook(values.positive)
+    _register(made, Pop3Settings, autologout=_hook(values.autologout))
+    _register(
+        made,
+        LimitsPolicy,
+        max_connections=positive,
+        max_connections_per_address=positive,
+        login_timeout=some_time,
+        max_bad_commands=positive,
+        max_line=_hook(values.size_from(255)),
+        login_octets=_hook(values.size_from(255)),
+        upstream_refusals=positive,
+        upstream_refusals_per_host=positive,
+    )
     _register(
         made,
         UpstreamServer,
@@ -79,7 +97,7 @@ def converter(base: Path) -> Converter:
         port=_hook(values.port),
         ca_file=_hook(values.file(base)),
     )
-    _register(made, SyncPolicy, interval=some_time, max_sessions_per_host=_hook(values.positive))
+    _register(made, SyncPolicy, interval=some_time, max_sessions_per_host=positive)
     _register(
         made,
         DevicePolicy,

@@ -8,11 +8,12 @@ import json
 import re
 from collections.abc import Callable
 from datetime import date, time
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
 from proxy.domain.model import is_valid_device_name
-from proxy.domain.policy import Octets, Seconds, backlog_age, parse_duration
+from proxy.domain.policy import MINUTE, Octets, Seconds, backlog_age, parse_duration
 
 SHOWN = 80
 """Characters of a wrong value that a message repeats."""
@@ -87,11 +88,31 @@ def some_time(value: Any) -> Seconds:
     return seconds
 
 
+def autologout(value: Any) -> Seconds:
+    """RFC 1939 §3."""
+    seconds = duration(value)
+    if seconds < 10 * MINUTE:
+        raise WrongValue(f"{show(value)} is less than 10m, the least that RFC 1939 allows")
+    return seconds
+
+
 def size(value: Any) -> Octets:
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise WrongValue(f'{show(value)} is not a size such as "512B", "64KiB" or "25MiB"')
     return Octets(int(match[1]) * _SIZE_UNITS[match[2]])
+
+
+def size_from(least: int) -> Callable[[Any], Octets]:
+    """A size of at least so many octets."""
+
+    def read(value: Any) -> Octets:
+        octets = size(value)
+        if octets < least:
+            raise WrongValue(f"{show(value)} is less than {least}B")
+        return octets
+
+    return read
 
 
 def choice(value: Any, allowed: tuple[str, ...]) -> str:
@@ -107,6 +128,33 @@ def address(value: Any) -> str:
         allowed = '"host:port" such as "127.0.0.1:1110" or "[::1]:1110"'
         raise WrongValue(f"{show(value)} is not {allowed}")
     return match[0]
+
+
+def listening(base: Path) -> Callable[[Any], str]:
+    """What can be listened on: an address, "unix:PATH" or "systemd:NAME"; paths are relative to
+    `base`."""
+
+    def read(value: Any) -> str:
+        kind, _, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
+        if kind == "unix" and rest:
+            return f"unix:{directory(base)(rest)}"
+        # systemd.socket(5), FileDescriptorName=
+        if kind == "systemd" and rest.isprintable() and rest and ":" not in rest:
+            return f"systemd:{rest}"
+        try:
+            return address(value)
+        except WrongValue as error:
+            raise WrongValue(f'{error}, "unix:PATH" or "systemd:NAME"') from None
+
+    return read
+
+
+def network(value: Any) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(value if isinstance(value, str) else "")
+    except ValueError:
+        allowed = 'an address or a network such as "192.0.2.7" or "10.0.0.0/8"'
+        raise WrongValue(f"{show(value)} is not {allowed}") from None
 
 
 def address_or_none(value: Any) -> str:

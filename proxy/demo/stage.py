@@ -70,12 +70,10 @@ async def set_up(settings: Mapping[str, str] | None = None) -> AsyncIterator[Sta
     for mail in samples():
         mailbox.deliver(mail)
     network = upstream_network()
-    listener = await network.listen(
-        "127.0.0.1:0", MailboxServer(mailbox, network).session, tls=False
-    )
+    listener = await network.listen("127.0.0.1:0", MailboxServer(mailbox, network).session)
     with tempfile.TemporaryDirectory(prefix="pop3-sync-proxy-demo-") as folder:
         config = Path(folder) / "proxy.toml"
-        config.write_text(_CONFIG.format(port=listener.address.rpartition(":")[2]))
+        config.write_text(_CONFIG.format(port=listener.addresses[0].rpartition(":")[2]))
         try:
             async with running(load(config, os.environ if settings is None else settings)) as app:
                 yield Stage(app, mailbox, config)

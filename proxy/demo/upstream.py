@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from proxy.domain.errors import BadLogin
 from proxy.domain.facts import Fact
 from proxy.domain.model import Message
-from proxy.domain.policy import SessionPolicy
+from proxy.domain.policy import LimitsPolicy, SessionPolicy
 from proxy.domain.view import Listing, View
 from proxy.interfaces.world import Network
-from proxy.services.face import Face
+from proxy.services.face import Face, PasswordProof, Proof, ScramChallenge
 from proxy.services.pop3_session import Pop3Session
+from proxy.services.sessions import Sessions
+from proxy.wire.pop3 import NEVER
 
 
 @dataclass(slots=True)
@@ -52,25 +54,33 @@ class Mailbox:
 class MailboxServer:
     """Sessions on a mailbox. Every login sees the mail that is there at that moment."""
 
+    expire = NEVER
+    announces_scram = False
+
     def __init__(self, mailbox: Mailbox, network: Network) -> None:
         self.mailbox = mailbox
-        self._sessions: set[Pop3Session] = set()
+        limits = LimitsPolicy()
+        self._sessions: Sessions[Pop3Session] = Sessions(limits)
         policy = SessionPolicy(plaintext_login="always")
-        self._face = Face(self, network, _Silence(), policy, "demo-mailbox")
+        self._face = Face(self, network, _Silence(), policy, limits, "demo-mailbox")
 
     def session(self) -> Pop3Session:
         """A protocol for one accepted connection."""
         return Pop3Session(self._face, self._sessions, tls=False)
 
-    async def login(self, username: str, password: bytes, peer: str) -> MailboxMaildrop:
-        if (username, password) != (self.mailbox.username, self.mailbox.password):
+    async def login(self, proof: Proof, peer: str) -> MailboxMaildrop:
+        if proof != PasswordProof(self.mailbox.username, self.mailbox.password):
             raise BadLogin("wrong password")
         self.mailbox.logins += 1
         return MailboxMaildrop(self.mailbox)
 
+    async def scram(self, username: str, peer: str) -> ScramChallenge:
+        raise BadLogin("no SCRAM here")
+
 
 class MailboxMaildrop:
     device = ""
+    expire = NEVER
 
     def __init__(self, mailbox: Mailbox) -> None:
         self.account = mailbox.username

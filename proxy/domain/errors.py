@@ -35,6 +35,26 @@ class UpstreamBusy(Temporary):
         """Seconds upstream asked us to wait, where it said so."""
 
 
+class TooManyFailures(Temporary):
+    """Too many failed logins from this address: it has to wait."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"too many failed logins from this address, wait {retry_after:.0f} s")
+        self.retry_after = retry_after
+        """Seconds."""
+
+
+class TooManyRefusals(Temporary):
+    """Upstream has refused so many logins of late that it is not to be asked again now."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(
+            f"upstream refused too many logins, it is asked again in {retry_after:.0f} s"
+        )
+        self.retry_after = retry_after
+        """Seconds."""
+
+
 class StoreUnavailable(Temporary):
     """The catalogue or the blobs cannot be read or written (disk full, I/O error)."""
 

@@ -5,9 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Ending = Literal["quit", "eof", "timeout", "error", "shutdown"]
-"""How a device session ended: by QUIT, by the device hanging up, by silence, by a fault on either
-side, by the proxy stopping."""
+Ending = Literal[
+    "quit",
+    "eof",
+    "timeout",
+    "slow_reader",
+    "error",
+    "tls_error",
+    "shutdown",
+    "login_timeout",
+    "login_octets",
+    "bad_commands",
+    "proxy_header",
+    "too_many_connections",
+    "too_many_from_address",
+]
+"""How a device session ended: by QUIT, by the device hanging up, by silence, by a device that does
+not take what it asked for, by a fault on either side, by a broken handshake, by the proxy stopping;
+the others are limits that the peer ran into."""
+
+Refusal = Literal["credentials", "too_many_failures", "too_many_upstream"]
+"""Why a login was refused: it is not to be accepted; too many failed from that address; or upstream
+has refused too many to be asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +37,8 @@ class SessionEnded:
     account: str
     """Empty when nobody logged in."""
     device: str
-    tls: bool
+    tls: str
+    """"TLSv1.3" and so on; "forwarded" for TLS that ended at a forwarder; "" for none."""
     ended: Ending
     retrieved: int
     deleted: int
@@ -31,6 +51,8 @@ class SessionEnded:
 class LoginRefused:
     peer: str
     account: str
+    """The login name as it was given."""
+    refusal: Refusal
     reason: str
 
 
@@ -88,6 +110,24 @@ class Purged:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateLoaded:
+    """What devices see from now on."""
+
+    names: str
+    fingerprint: str
+    """SHA-256 in hexadecimal with colons, as programs show it."""
+    not_after: float
+    """Unix time."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateUnusable:
+    """A changed certificate cannot be loaded; the old one stays."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unexpected:
     """An exception nobody planned for: a bug. `where` names the task it ended."""
 
@@ -104,5 +144,7 @@ Fact = (
     | ListingDoubted
     | BlobDamaged
     | Purged
+    | CertificateLoaded
+    | CertificateUnusable
     | Unexpected
 )

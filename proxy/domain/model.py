@@ -66,6 +66,10 @@ class Device:
     since: float | None
     """Mail that arrived at this time or earlier is not for this device; None: all mail is."""
     has_app_password: bool
+    scram_keys: bytes | None = field(repr=False)
+    """StoredKey and ServerKey of its app password, 32 octets each (RFC 5802 §3)."""
+    certificate: bytes | None
+    """SHA-256 of the certificate it may log in with."""
     created_at: float
     seen_at: float | None
     """Last login, to within `services.maildrops.SEEN_RESOLUTION` seconds on disk."""

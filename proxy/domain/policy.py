@@ -7,10 +7,13 @@ take them. Durations are `Seconds`, sizes are `Octets`; the file writes them as 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, NewType
 
 Seconds = NewType("Seconds", float)
 Octets = NewType("Octets", int)
+
+Network = IPv4Network | IPv6Network
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -20,6 +23,7 @@ TlsMode = Literal["implicit", "starttls", "none"]
 ViewKind = Literal["all", "undelivered"]
 PlaintextLogin = Literal["never", "loopback", "always"]
 UpstreamRetention = Literal["keep", "delivered", "age", "delivered-or-age"]
+IdentifyBy = Literal["login", "app-password", "address", "reverse-name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,37 @@ class SessionPolicy:
     """From where logins without TLS are allowed."""
     autologout: Seconds = Seconds(10 * MINUTE)
     """Silence after which a session is dropped; RFC 1939 §3 sets ten minutes as the least."""
+    proxy_protocol_from: tuple[Network, ...] = ()
+    """Whose connections begin with a PROXY protocol header, and whose header is believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsPolicy:
+    """What a stranger may take up."""
+
+    max_connections: int = 1000
+    """At once. When they are all taken, the oldest that has not logged in makes room."""
+    max_connections_per_address: int = 100
+    """At once from one address; an IPv6 network of 64 bits counts as one. Dovecot allows ten for
+    each user, and a whole office may stand behind one address."""
+    login_timeout: Seconds = Seconds(3 * MINUTE)
+    """From the connection to the login; Dovecot's."""
+    login_octets: Octets = Octets(64 * 1024)
+    """That a client may send before it has logged in."""
+    max_bad_commands: int = 20
+    """In one session; Dovecot's."""
+    max_line: Octets = Octets(1024)
+    """Octets of a command. RFC 2449 §4 wants 255 or more; names and passwords are longer at
+    times."""
+    login_delay: Seconds = Seconds(2)
+    """How long a failed login is answered after it came, at the least; Dovecot's. Doubles with
+    every further failure from an address."""
+    max_login_delay: Seconds = Seconds(60)
+    upstream_refusals: int = 5
+    """Refused logins of one account that upstream sees in a quarter of an hour; providers lock
+    accounts after some ten."""
+    upstream_refusals_per_host: int = 20
+    """The same for all accounts of one upstream host, from addresses that have never got in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +99,8 @@ class DevicePolicy:
     view: ViewKind = "all"
     backlog: str = "all"
     """"all", "none" or an age such as "30d"; `backlog_age` reads it."""
+    identify_by: tuple[IdentifyBy, ...] = ("login", "app-password")
+    """What names the device; the first that gives a name decides."""
 
 
 @dataclass(frozen=True, slots=True)

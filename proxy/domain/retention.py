@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from proxy.domain.model import Holding
-from proxy.domain.policy import RetentionPolicy
+from proxy.domain.model import Device, Holding
+from proxy.domain.policy import DAY, AccountPolicy, RetentionPolicy
 
 
 def due_upstream(holding: Holding, policy: RetentionPolicy, now: float) -> bool:
@@ -35,3 +35,16 @@ def due_locally(holding: Holding, policy: RetentionPolicy, now: float) -> bool:
 def wants_upstream_deletions(policy: RetentionPolicy) -> bool:
     """Whether any message can become due upstream under this policy."""
     return policy.upstream != "keep" or policy.on_delete == "everywhere"
+
+
+def expire_days(policy: AccountPolicy, device: Device | None = None) -> int | None:
+    """Days that a message stays at least after a device has had it (RFC 2449 §6.7); None: for ever.
+
+    With no `device`, for one that the policy alone decides on.
+    """
+    view = (device and device.view) or policy.devices.view
+    if view == "undelivered":
+        return 0
+    if policy.retention.upstream == "keep":
+        return None
+    return int(policy.retention.local_keep // DAY)

@@ -85,13 +85,20 @@ class Devices(Protocol):
         since: float | None,
         view: ViewKind | None = None,
         app_password_hash: bytes | None = None,
+        scram_keys: bytes | None = None,
         at: float,
     ) -> Device:
-        """Make a device.
+        """Make a device; for `scram_keys` see `Device`.
 
         Raises:
             AlreadyExists: the account has one of this name.
         """
+
+    async def device_by_certificate(self, certificate: bytes) -> tuple[Account, Device] | None:
+        """The device that may log in with the certificate of this SHA-256, and its account."""
+
+    async def set_certificate(self, device_id: int, certificate: bytes | None) -> None:
+        """The device may log in with the certificate of this SHA-256, and with no other."""
 
     async def rename_device(self, device_id: int, name: str) -> None:
         """Raises:
@@ -204,6 +211,9 @@ class Store(Accounts, Devices, Views, Syncing, Protocol):
 
     async def waiting(self, device_id: int) -> int:
         """Messages in the store that are for this device, which it neither has nor deleted."""
+
+    async def secret(self, name: str, *, fresh: bytes) -> bytes:
+        """The octets kept under this name; if there are none, `fresh` is from now on."""
 
     async def is_writable(self) -> bool: ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -22,11 +22,24 @@ class UpstreamTls:
     ca_file: str
 
 
-class Listener(Protocol):
-    """An open listening socket."""
+@dataclass(frozen=True, slots=True)
+class DeviceTls:
+    """A connection of a device after its TLS handshake."""
 
-    address: str
-    """"host:port" as bound, the real port included."""
+    transport: asyncio.Transport
+    version: str
+    """"TLSv1.3" and so on."""
+    end_point: bytes | None
+    """The channel binding tls-server-end-point (RFC 5929 §4)."""
+    client_fingerprint: bytes | None
+    """SHA-256 of the client's certificate, if it has shown one, which is then verified."""
+
+
+class Listener(Protocol):
+    """An open listening socket, or several under one address."""
+
+    addresses: tuple[str, ...]
+    """"host:port" as bound, the real port included, or "unix:PATH"."""
 
     async def close(self) -> None:
         """Stop accepting; sessions already accepted go on."""
@@ -49,23 +62,27 @@ class Network(Protocol):
     ) -> asyncio.Transport:
         """Upgrade an upstream connection (RFC 2595 §4); the old transport is not used again."""
 
-    async def listen(
-        self, address: str, factory: Callable[[], asyncio.Protocol], *, tls: bool
-    ) -> Listener:
-        """Accept connections on "host:port" (port 0: any free one).
+    async def listen(self, address: str, factory: Callable[[], asyncio.Protocol]) -> Listener:
+        """Accept connections on "host:port" (port 0: any free one), "unix:PATH", or "systemd:NAME",
+        the sockets that systemd has opened under that name.
 
         Raises:
             OSError: the address cannot be bound.
         """
 
     async def start_device_tls(
-        self, transport: asyncio.Transport, protocol: asyncio.Protocol
-    ) -> asyncio.Transport:
+        self, transport: asyncio.Transport, protocol: asyncio.Protocol, received: bytes
+    ) -> DeviceTls:
         """Upgrade an accepted connection with our certificate.
+
+        `received` is what came from the device already and belongs to the handshake.
 
         Raises:
             OSError: the handshake failed.
         """
+
+    async def host_name(self, address: str) -> str | None:
+        """The reverse name of an IP address; None when there is none, or none in time."""
 
     @property
     def offers_tls(self) -> bool:
@@ -95,8 +112,32 @@ class Passwords(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class IssuedCertificate:
+    """A client certificate with its key, in PEM."""
+
+    private_key: str = field(repr=False)
+    certificate: str
+    authority: str
+    """The certificate of the authority that has signed it."""
+    fingerprint: bytes
+    """SHA-256."""
+
+
+class Issuer(Protocol):
+    """Our own certificate authority."""
+
+    def issue(self, login: str) -> IssuedCertificate:
+        """A certificate for the device with this login name, ACCOUNT+DEVICE.
+
+        Raises:
+            StoreUnavailable: the authority cannot be made or read.
+        """
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     network: Network
     clock: Clock
     entropy: Entropy
     passwords: Passwords
+    issuer: Issuer

@@ -13,8 +13,9 @@ from proxy.domain.directory import Directory
 from proxy.domain.errors import BadRequest, NotFound
 from proxy.domain.model import Account, Device, is_valid_device_name
 from proxy.interfaces.store import Store
-from proxy.interfaces.world import Clock, Entropy
-from proxy.services.logins import app_password_hash, new_app_password, since
+from proxy.interfaces.world import World
+from proxy.services.credentials import ScramSecrets, app_password_hash, new_app_password
+from proxy.services.logins import since
 from proxy.services.syncs import Syncs
 
 Row = dict[str, Any]
@@ -24,16 +25,18 @@ class Admin:
     def __init__(
         self,
         store: Store,
-        clock: Clock,
-        entropy: Entropy,
+        world: World,
         directory: Directory,
         syncs: Syncs,
+        scram_secrets: ScramSecrets,
     ) -> None:
         self._store = store
-        self._clock = clock
-        self._entropy = entropy
+        self._clock = world.clock
+        self._entropy = world.entropy
+        self._issuer = world.issuer
         self._directory = directory
         self._syncs = syncs
+        self._scram_secrets = scram_secrets
 
     async def call(self, command: str, arguments: dict[str, Any]) -> Any:
         """Run a command by its name, such as "device add".
@@ -49,6 +52,7 @@ class Admin:
             "account sync": self.account_sync,
             "device list": self.device_list,
             "device add": self.device_add,
+            "device certificate": self.device_certificate,
             "device rename": self.device_rename,
             "device remove": self.device_remove,
             "device reset": self.device_reset,
@@ -144,9 +148,24 @@ class Admin:
             device,
             since=since(policy.devices.backlog, now),
             app_password_hash=app_password_hash(password.encode()),
+            scram_keys=await self._scram_secrets.stored(account, password),
             at=now,
         )
         return {"account": account, "device": made.name, "app_password": password}
+
+    async def device_certificate(self, account: str, device: str) -> Row:
+        """Make a certificate that the device may log in with; an earlier one ends. All in PEM."""
+        known, found = await self._device(account, device)
+        separator = self._directory.default.devices.separator
+        issued = self._issuer.issue(f"{known.name}{separator}{found.name}")
+        await self._store.set_certificate(found.id, issued.fingerprint)
+        return {
+            "account": known.name,
+            "device": found.name,
+            "private_key": issued.private_key,
+            "certificate": issued.certificate,
+            "authority": issued.authority,
+        }
 
     async def device_rename(self, account: str, device: str, name: str) -> Row:
         known, found = await self._device(account, device)
@@ -197,6 +216,7 @@ class Admin:
                 "device": device.name,
                 "view": device.view or self._directory.policy(account.name).devices.view,
                 "app_password": device.has_app_password,
+                "certificate": device.certificate is not None,
                 "seen_at": device.seen_at,
                 "waiting": await self._store.waiting(device.id),
             }

@@ -1,18 +1,20 @@
-"""What device sessions stand on: the door they log in at, the maildrop it opens, their peer."""
+"""What device sessions stand on: the door they log in at, the maildrop it opens."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy.domain.model import Message
-from proxy.domain.policy import PlaintextLogin, SessionPolicy
+from proxy.domain.peers import LOCAL, is_loopback, parse_address
+from proxy.domain.policy import LimitsPolicy, PlaintextLogin, SessionPolicy
 from proxy.domain.view import View
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import BlobReader
 from proxy.interfaces.world import Network
+from proxy.wire.pop3 import Expire
+from proxy.wire.scram import ScramKeys
 
 
 class Maildrop(Protocol):
@@ -21,6 +23,7 @@ class Maildrop(Protocol):
     account: str
     device: str
     view: View
+    expire: Expire
 
     def open(self, message: Message) -> BlobReader:
         """Raises:
@@ -38,10 +41,62 @@ class Maildrop(Protocol):
         """The session is over. Called once."""
 
 
+@dataclass(frozen=True, slots=True)
+class PasswordProof:
+    username: str
+    password: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateProof:
+    username: str
+    """The login name asked for; "" leaves it to the certificate."""
+    fingerprint: bytes
+    """SHA-256 of the client certificate, which TLS has verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScramChallenge:
+    """What a SCRAM exchange of this user is made with."""
+
+    username: str
+    nonce: str
+    salt: bytes
+    iterations: int
+    candidates: tuple[ScramKeys, ...]
+    devices: tuple[str | None, ...]
+    """Whose app password each candidate is; None: it is the account's own password."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScramProof:
+    challenge: ScramChallenge
+    candidate: int | None
+    """Which of the candidates the client knows; None: none."""
+
+
+Proof = PasswordProof | CertificateProof | ScramProof
+
+
 class Door(Protocol):
-    async def login(self, username: str, password: bytes, peer: str) -> Maildrop:
+    @property
+    def expire(self) -> Expire:
+        """What is said before it is known who logs in."""
+
+    @property
+    def announces_scram(self) -> bool:
+        """Whether every password that may come can be checked by SCRAM."""
+
+    async def login(self, proof: Proof, peer: str) -> Maildrop:
         """Raises:
         ProxyError: `replies` knows what to say.
+        """
+
+    async def scram(self, username: str, peer: str) -> ScramChallenge:
+        """The same for everybody, known or not (RFC 5802 §9).
+
+        Raises:
+            ProxyError: as `login`.
         """
 
 
@@ -53,6 +108,7 @@ class Face:
     network: Network
     observer: Observer
     policy: SessionPolicy
+    limits: LimitsPolicy
     implementation: str
 
 
@@ -61,17 +117,15 @@ def peer_of(transport: asyncio.BaseTransport) -> str:
     peername = transport.get_extra_info("peername")
     if isinstance(peername, tuple):
         return str(peername[0])
-    return "local" if isinstance(peername, str) else "unknown"
+    return LOCAL if isinstance(peername, str) else "unknown"
 
 
 def plaintext_allowed(policy: PlaintextLogin, peer: str) -> bool:
     """Whether a peer at this address may log in without TLS."""
-    if policy == "loopback":
-        try:
-            address = ipaddress.ip_address(peer.partition("%")[0])
-        except ValueError:
-            return peer == "local"
-        # A socket that takes both families shows an IPv4 peer as ::ffff:127.0.0.1.
-        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        return (mapped or address).is_loopback
-    return policy == "always"
+    return policy == "always" or (policy == "loopback" and is_loopback(peer))
+
+
+def is_forwarder(policy: SessionPolicy, peer: str) -> bool:
+    """Whether connections from here must begin with a PROXY protocol header."""
+    address = parse_address(peer)
+    return address is not None and any(address in network for network in policy.proxy_protocol_from)

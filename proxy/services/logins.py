@@ -1,65 +1,60 @@
 """Who may log in, and as which device.
 
-An app password is looked up first and never goes upstream. A declared account's password is
-compared with the configuration. For a pass-through account upstream is the judge; what it accepted
-is kept as a verifier, so that the owner gets in while upstream is down.
+An app password or a client certificate is looked up first and never goes upstream. A declared
+account's password is compared with the configuration. Everything else is for `pass_through`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import hmac
-from collections import OrderedDict
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass
 
-from proxy.domain.directory import DeclaredAccount, Directory
+from proxy.domain.directory import Directory
 from proxy.domain.errors import (
     AlreadyExists,
     BadLogin,
-    ProxyError,
-    UpstreamRefusedLogin,
-    UpstreamUnreachable,
+    TooManyFailures,
+    TooManyRefusals,
 )
-from proxy.domain.facts import DeviceEnrolled, LoginRefused
+from proxy.domain.facts import DeviceEnrolled, LoginRefused, Refusal
 from proxy.domain.login_name import candidates
-from proxy.domain.model import DEFAULT_DEVICE, Account, Credentials, Device
-from proxy.domain.policy import AccountPolicy, backlog_age
+from proxy.domain.model import DEFAULT_DEVICE, Account, Device
+from proxy.domain.peers import device_of_address, device_of_host
+from proxy.domain.policy import AccountPolicy, IdentifyBy, backlog_age
+from proxy.domain.retention import expire_days
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
-from proxy.interfaces.world import Entropy, World
+from proxy.interfaces.world import World
+from proxy.services.credentials import (
+    APP_PASSWORD_LENGTH,
+    ITERATIONS,
+    ScramSecrets,
+    app_password_hash,
+    unpack,
+)
+from proxy.services.face import CertificateProof, PasswordProof, Proof, ScramChallenge, ScramProof
 from proxy.services.maildrops import DeviceMaildrop, Maildrops
-from proxy.services.syncs import SyncRun, Syncs
+from proxy.services.pass_through import PassThrough
+from proxy.services.syncs import Syncs
+from proxy.services.throttle import Throttle
+from proxy.wire.pop3 import Expire
 
-UPSTREAM_WAIT = 45.0
-"""Seconds a login waits for upstream to judge a password that nothing else can judge."""
-
-REMEMBERED = 1024
-REMEMBER_SECONDS = 900.0
-"""Accepted passwords spared another Argon2 hash, and for how long."""
-
-
-APP_PASSWORD_OCTETS = 20
-"""160 random bits."""
-APP_PASSWORD_LENGTH = 32
-"""Lower-case letters and digits that the bits are written in, base32."""
-
-
-def new_app_password(entropy: Entropy) -> str:
-    return base64.b32encode(entropy.token(APP_PASSWORD_OCTETS)).decode().lower()
-
-
-def app_password_hash(password: bytes) -> bytes:
-    """App passwords are random and long, so a fast hash keeps them."""
-    return hashlib.sha256(password).digest()
+NONCE_OCTETS = 18
 
 
 def since(backlog: str, now: float) -> float | None:
     """The `Device.since` of a device made now under this backlog policy."""
     age = backlog_age(backlog)
     return None if age is None else now - age
+
+
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    account: Account
+    device: Device | None
+    """The device whose own credential it was; None: the account's password."""
 
 
 class Logins:
@@ -73,6 +68,7 @@ class Logins:
         directory: Directory,
         syncs: Syncs,
         maildrops: Maildrops,
+        throttle: Throttle,
     ) -> None:
         self._world = world
         self._store = store
@@ -80,46 +76,90 @@ class Logins:
         self._directory = directory
         self._syncs = syncs
         self._maildrops = maildrops
-        self._remembered = _Remembered(world.entropy.token(32))
+        self._throttle = throttle
+        self._pass_through = PassThrough(world, store, directory, syncs, throttle)
+        self.scram_secrets = ScramSecrets(store, world.entropy)
 
-    async def login(self, username: str, password: bytes, peer: str) -> DeviceMaildrop:
+    @property
+    def expire(self) -> Expire:
+        default = expire_days(self._directory.default)
+        others = {expire_days(account.policy) for account in self._directory.all_declared()}
+        return Expire(default, may_differ=bool(others - {default}))
+
+    @property
+    def announces_scram(self) -> bool:
+        # Upstream judges the password of a pass-through account, and needs it in clear.
+        return not self._directory.pass_through
+
+    async def login(self, proof: Proof, peer: str) -> DeviceMaildrop:
         """Check the credentials, sync if that is due, and open the device's maildrop.
 
         Raises:
             BadLogin: the account, the device or the password is not to be accepted.
             Temporary: nobody can judge the password now.
         """
+        username = proof.challenge.username if isinstance(proof, ScramProof) else proof.username
+        came = asyncio.get_running_loop().time()
+        name, asked = await self._resolve(username)
+        password = b""
+        if isinstance(proof, PasswordProof):
+            password = proof.password
+            came += await self._turn(peer, name, username)
         try:
-            account, device_name, policy = await self._admit(username, password)
-            device = await self._device(account, device_name, policy)
+            admitted = await self._admit(proof, name, peer)
+            account = admitted.account
+            if username and name != account.name:
+                raise BadLogin("the certificate of another account")
+            policy = self._directory.policy(account.name)
+            device = await self._device(admitted, asked, policy, peer)
+            declared = self._directory.declared(account.name)
+            if declared is not None:
+                await self._syncs.wait_fresh(account.name, declared.credentials)
         except BadLogin as error:
-            self._observer.observe(LoginRefused(peer, username, str(error)))
+            self._refused(peer, username, "credentials", error)
+            await self._throttle.failed(peer, name, password, came)
             raise
+        except TooManyRefusals as error:
+            self._refused(peer, username, "too_many_upstream", error)
+            raise
+        self._throttle.succeeded(peer, account.name)
         return await self._maildrops.open(account, device, policy)
 
-    async def _admit(self, username: str, password: bytes) -> tuple[Account, str, AccountPolicy]:
-        """The account, the name of the device, and the account's policy."""
-        name, device_name = await self._resolve(username)
-        policy = self._directory.policy(name)
-        declared = self._directory.declared(name)
+    async def scram(self, username: str, peer: str) -> ScramChallenge:
+        name, _ = await self._resolve(username)
+        await self._turn(peer, name, username)
         account = await self._store.account(name)
-        if account is not None and len(password) == APP_PASSWORD_LENGTH:
-            device = await self._store.device_by_app_password(
-                account.id, app_password_hash(password)
+        found = [
+            (unpack(device.scram_keys), device.name)
+            for device in (await self._store.devices(account.id) if account else [])
+            if device.scram_keys is not None
+        ]
+        # For all accounts at once: the first challenge of one must not take longer than another's.
+        all_own = {
+            declared.name: await self.scram_secrets.own(
+                declared.name, declared.credentials.password
             )
-            if device is not None:
-                if device_name is not None and device_name.lower() != device.name.lower():
-                    raise BadLogin("the app password of another device")
-                if declared is not None:
-                    await self._freshen(declared.name, declared.credentials)
-                return account, device.name, policy
-        if declared is not None:
-            account = await self._admit_declared(declared, password)
-        elif self._directory.pass_through:
-            account = await self._admit_pass_through(name, account, password)
-        else:
-            raise BadLogin("unknown account")
-        return account, device_name or DEFAULT_DEVICE, policy
+            for declared in self._directory.all_declared()
+        }
+        own = [all_own[name]] if name in all_own else []
+        return ScramChallenge(
+            username=username,
+            nonce=base64.b64encode(self._world.entropy.token(NONCE_OCTETS)).decode(),
+            salt=await self.scram_secrets.salt(name),
+            iterations=ITERATIONS,
+            candidates=(*(keys for keys, _ in found), *own),
+            devices=(*(device for _, device in found), *(None for _ in own)),
+        )
+
+    async def _turn(self, peer: str, name: str, username: str) -> float:
+        try:
+            return await self._throttle.turn(peer, name)
+        except TooManyFailures as error:
+            self._refused(peer, username, "too_many_failures", error)
+            raise
+
+    def _refused(self, peer: str, username: str, refusal: Refusal, error: Exception) -> None:
+        self._observer.observe(LoginRefused(peer, username, refusal, str(error)))
 
     async def _resolve(self, username: str) -> tuple[str, str | None]:
         """Account and device a login name means; the account need not exist yet."""
@@ -130,80 +170,87 @@ class Logins:
                 return name, device
         return pairs[-1]
 
-    async def _admit_declared(self, declared: DeclaredAccount, password: bytes) -> Account:
-        if not hmac.compare_digest(password, declared.credentials.password):
+    # --- the account ----------------------------------------------------------------------------
+
+    async def _admit(self, proof: Proof, name: str, peer: str) -> _Admitted:
+        match proof:
+            case CertificateProof(fingerprint=fingerprint):
+                found = await self._store.device_by_certificate(fingerprint)
+                if found is None:
+                    raise BadLogin("the certificate of no device")
+                return _Admitted(*found)
+            case ScramProof(challenge, candidate):
+                return await self._admit_scram(challenge, candidate, name)
+            case PasswordProof(password=password):
+                return await self._admit_password(name, password, peer)
+
+    async def _admit_scram(
+        self, challenge: ScramChallenge, candidate: int | None, name: str
+    ) -> _Admitted:
+        if candidate is None:
             raise BadLogin("wrong password")
-        account = await self._store.ensure_account(
-            declared.name, declared=True, at=self._world.clock.now()
-        )
-        await self._freshen(declared.name, declared.credentials)
-        return account
+        device_name = challenge.devices[candidate]
+        if device_name is None:
+            return _Admitted(await self._declared_account(name), None)
+        account = await self._store.account(name)
+        device = await self._store.device(account.id, device_name) if account else None
+        if account is None or device is None:
+            raise BadLogin("the device was removed")
+        return _Admitted(account, device)
 
-    async def _admit_pass_through(
-        self, name: str, account: Account | None, password: bytes
-    ) -> Account:
-        credentials = Credentials(name, password)
-        if account is not None and await self._verified(account, password):
-            run = await self._freshen(name, credentials)
-            if run is not None and _refused(run) and run.credentials == credentials:
-                await self._forget(account)
-                raise BadLogin("upstream no longer accepts the password")
-            return account
-        run = await self._syncs.start_own(name, credentials)
-        try:
-            async with asyncio.timeout(UPSTREAM_WAIT):
-                account = await asyncio.shield(run.accepted)
-        except TimeoutError:
-            raise UpstreamUnreachable("upstream takes too long to judge the login") from None
-        except UpstreamRefusedLogin:
-            raise BadLogin("upstream refuses the password") from None
-        verifier = await self._world.passwords.hash(password)
-        await self._store.set_verifier(account.id, verifier)
-        account = replace(account, verifier=verifier)
-        self._remembered.add(account, password)
-        await self._wait(run, name)
-        return account
+    async def _admit_password(self, name: str, password: bytes, peer: str) -> _Admitted:
+        account = await self._store.account(name)
+        if account is not None and len(password) == APP_PASSWORD_LENGTH:
+            device = await self._store.device_by_app_password(
+                account.id, app_password_hash(password)
+            )
+            if device is not None:
+                return _Admitted(account, device)
+        declared = self._directory.declared(name)
+        if declared is not None:
+            if not hmac.compare_digest(password, declared.credentials.password):
+                raise BadLogin("wrong password")
+            return _Admitted(await self._declared_account(name), None)
+        if not self._directory.pass_through:
+            raise BadLogin("unknown account")
+        return _Admitted(await self._pass_through.admit(name, account, password, peer), None)
 
-    async def _verified(self, account: Account, password: bytes) -> bool:
-        if account.verifier is None:
-            return False
-        if self._remembered.has(account, password):
-            return True
-        if not await self._world.passwords.verify(account.verifier, password):
-            return False
-        self._remembered.add(account, password)
-        return True
+    async def _declared_account(self, name: str) -> Account:
+        return await self._store.ensure_account(name, declared=True, at=self._world.clock.now())
 
-    async def _freshen(self, name: str, credentials: Credentials) -> SyncRun | None:
-        """Sync if that is due, and wait as long as a login may wait."""
-        run = self._syncs.freshen(name, credentials)
-        if run is not None:
-            await self._wait(run, name)
-            if not run.finished.done():
-                run.finished.add_done_callback(lambda _: self._after_login(name, run))
-        return run
+    # --- the device -----------------------------------------------------------------------------
 
-    async def _wait(self, run: SyncRun, name: str) -> None:
-        """Upstream trouble stays upstream: whatever comes of it, the stored mail is served."""
-        login_wait = self._directory.policy(name).sync.login_wait
-        await asyncio.wait([run.finished], timeout=login_wait)
+    async def _device(
+        self, admitted: _Admitted, asked: str | None, policy: AccountPolicy, peer: str
+    ) -> Device:
+        own = admitted.device
+        for way in policy.devices.identify_by:
+            name = await self._named_by(way, own, asked, peer)
+            if name is not None:
+                break
+        else:
+            name = own.name if own else DEFAULT_DEVICE
+        if own is None:
+            return await self._found_or_made(admitted.account, name, policy)
+        if name.lower() != own.name.lower():
+            raise BadLogin("the credential of another device")
+        return own
 
-    def _after_login(self, name: str, run: SyncRun) -> None:
-        """A sync that a login no longer waited for has ended."""
-        if _refused(run) and self._directory.declared(name) is None:
-            self._syncs.spawn(self._forget_name(name, run.credentials.password))
+    async def _named_by(
+        self, way: IdentifyBy, own: Device | None, asked: str | None, peer: str
+    ) -> str | None:
+        match way:
+            case "login":
+                return asked
+            case "app-password":
+                return own.name if own else None
+            case "address":
+                return device_of_address(peer)
+            case "reverse-name":
+                host = await self._world.network.host_name(peer)
+                return device_of_host(host) if host else None
 
-    async def _forget_name(self, name: str, password: bytes) -> None:
-        with suppress(ProxyError):
-            account = await self._store.account(name)
-            if account is not None and await self._verified(account, password):
-                await self._forget(account)
-
-    async def _forget(self, account: Account) -> None:
-        """Upstream has refused the password that the verifier stands for."""
-        await self._store.set_verifier(account.id, None)
-
-    async def _device(self, account: Account, name: str, policy: AccountPolicy) -> Device:
+    async def _found_or_made(self, account: Account, name: str, policy: AccountPolicy) -> Device:
         device = await self._store.device(account.id, name)
         if device is not None:
             return device
@@ -222,31 +269,3 @@ class Logins:
             return device
         self._observer.observe(DeviceEnrolled(account.name, device.name))
         return device
-
-
-def _refused(run: SyncRun) -> bool:
-    return run.finished.done() and isinstance(run.finished.exception(), UpstreamRefusedLogin)
-
-
-class _Remembered:
-    """Passwords verified lately, as keyed hashes that mean nothing outside the process."""
-
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-        self._until: OrderedDict[bytes, float] = OrderedDict()
-
-    def has(self, account: Account, password: bytes) -> bool:
-        until = self._until.get(self._tag(account, password))
-        return until is not None and asyncio.get_running_loop().time() < until
-
-    def add(self, account: Account, password: bytes) -> None:
-        tag = self._tag(account, password)
-        self._until[tag] = asyncio.get_running_loop().time() + REMEMBER_SECONDS
-        self._until.move_to_end(tag)
-        if len(self._until) > REMEMBERED:
-            self._until.popitem(last=False)
-
-    def _tag(self, account: Account, password: bytes) -> bytes:
-        # The verifier is part of it: a password remembered under a dropped one is forgotten.
-        name = f"{account.id}\0{account.verifier}\0".encode()
-        return hmac.digest(self._key, name + password, "sha256")

@@ -17,10 +17,12 @@ from proxy.domain.errors import StoreUnavailable
 from proxy.domain.facts import BlobDamaged
 from proxy.domain.model import Account, Device, Message
 from proxy.domain.policy import AccountPolicy
+from proxy.domain.retention import expire_days
 from proxy.domain.view import Listing, View
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import BlobReader, Store
 from proxy.interfaces.world import Clock
+from proxy.wire.pop3 import Expire
 
 SEEN_RESOLUTION = 600.0
 """Seconds between two writes of a device's last login; expiry counts in days."""
@@ -61,6 +63,7 @@ class DeviceMaildrop:
     account: str
     device: str
     view: View
+    expire: Expire
     _store: Store
     _clock: Clock
     _observer: Observer
@@ -119,6 +122,7 @@ class Maildrops:
             account=account.name,
             device=device.name,
             view=view,
+            expire=Expire(expire_days(policy, device)),
             _store=self._store,
             _clock=self._clock,
             _observer=self._observer,

@@ -14,11 +14,24 @@ from typing import Any, cast
 from proxy.domain import facts
 from proxy.domain.errors import ProxyError
 from proxy.domain.facts import Ending
-from proxy.domain.view import View
-from proxy.services.face import Face, Maildrop, peer_of, plaintext_allowed
+from proxy.interfaces.world import DeviceTls
+from proxy.services.face import (
+    CertificateProof,
+    Face,
+    PasswordProof,
+    Proof,
+    ScramChallenge,
+    ScramProof,
+    is_forwarder,
+    peer_of,
+    plaintext_allowed,
+)
 from proxy.services.replies import reply_to
-from proxy.services.transfer import Transfer
-from proxy.wire import pop3_server as pop3
+from proxy.services.sessions import Sessions
+from proxy.services.transaction import Transaction
+from proxy.wire import pop3_events as pop3
+from proxy.wire.pop3_server import Offer, Pop3Server
+from proxy.wire.proxy_header import ProxyHeader, ProxyHeaderError, ProxyHeaderReader
 
 OUTPUT = 64 * 1024
 """Octets of answers that are collected before they are sent."""
@@ -26,17 +39,26 @@ TURN = 512 * 1024
 """Octets sent before other sessions get their turn."""
 INPUT_LIMIT = 64 * 1024
 """Octets of pipelined commands that may wait."""
+BUSY = 5.0
+"""Seconds until a session that waits for us is looked at again."""
 
 
 class Pop3Session(asyncio.Protocol):
-    def __init__(self, face: Face, sessions: set[Pop3Session], *, tls: bool) -> None:
-        """`sessions` holds every open session, this one while it is connected."""
+    def __init__(self, face: Face, sessions: Sessions[Pop3Session], *, tls: bool) -> None:
+        """`tls`: the connection begins with a TLS handshake."""
         self._face = face
         self._sessions = sessions
+        self._implicit_tls = tls
         self._loop = asyncio.get_running_loop()
-        self._tls = tls
-        self._maildrop: Maildrop | None = None
-        self._transfer: Transfer | None = None
+        self._header: ProxyHeaderReader | None = None
+        self._early = b""
+        """What came before the machine could take it."""
+        self._ready = False
+        """Whether the machine may be driven: greeting said, no handshake under way."""
+        self._tls: DeviceTls | None = None
+        self._tls_version = ""
+        self._challenge: ScramChallenge | None = None
+        self._transaction: Transaction | None = None
         self._task: asyncio.Task[None] | None = None
         self._paused = False
         self._eof = False
@@ -53,30 +75,36 @@ class Pop3Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._peer = peer_of(transport)
-        self._machine = pop3.Pop3Server(
-            stls=self._face.network.offers_tls and not self._tls,
-            plaintext_login=plaintext_allowed(self._face.policy.plaintext_login, self._peer),
-            implementation=self._face.implementation,
-        )
-        self._machine.tls = self._tls
-        self._sessions.add(self)
-        self._timer = self._loop.call_later(self._face.policy.autologout, self._watch)
-        self._machine.greet("pop3-sync-proxy ready")
-        self._flush()
+        self._machine = self._new_machine()
+        self._timer = self._loop.call_at(self._deadline()[0], self._watch)
+        if not self._sessions.enter(self):
+            self._refuse("too_many_connections", "too many connections, try again later")
+        elif is_forwarder(self._face.policy, self._peer):
+            self._header = ProxyHeaderReader()
+        else:
+            self._begin()
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
         self._octets_in += len(data)
         self._active = self._loop.time()
-        self._machine.receive(data)
-        self._advance()
+        if self._transaction is None and self._octets_in > self._face.limits.login_octets:
+            self._refuse("login_octets", "too much was sent before a login")
+        elif self._header is not None:
+            self._take_header(self._header, data)
+        elif self._ready:
+            self._machine.receive(data)
+            self._advance()
+        else:
+            self._early += data
 
     def eof_received(self) -> bool:
         self._eof = True
-        self._advance()
+        if self._ready:
+            self._advance()
         # Commands sent ahead of a half-close are still answered; TLS knows no half-close.
-        return not self._machine.tls
+        return self._ready and self._tls is None
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -91,15 +119,69 @@ class Pop3Session(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._lost.is_set():
             return
-        self._sessions.discard(self)
+        self._sessions.leave(self)
         self._timer.cancel()
-        self._closing = True
+        self._end("tls_error" if self._shaking_hands else "eof")
         self._lost.set()
         self._drained.set()
-        if self._transfer is not None:
-            self._transfer.close()
         if self._task is None:
             self._finish()
+
+    # --- beginning ------------------------------------------------------------------------------
+
+    def _new_machine(self) -> Pop3Server:
+        face = self._face
+        return Pop3Server(
+            Offer(
+                stls=face.network.offers_tls,
+                plaintext_login=plaintext_allowed(face.policy.plaintext_login, self._peer),
+                implementation=face.implementation,
+                scram=face.door.announces_scram,
+                expire=face.door.expire,
+                max_errors=face.limits.max_bad_commands,
+                line_limit=face.limits.max_line,
+            )
+        )
+
+    def _take_header(self, reader: ProxyHeaderReader, data: bytes) -> None:
+        try:
+            read = reader.feed(data)
+        except ProxyHeaderError:
+            self._refuse("proxy_header", "a PROXY protocol header is expected here")
+            return
+        if read is None:
+            return
+        self._header = None
+        header, self._early = read
+        if header.address is not None:
+            self._peer = header.address
+            self._machine = self._new_machine()
+        self._begin(header)
+
+    def _begin(self, header: ProxyHeader | None = None) -> None:
+        """It is known who is there."""
+        if not self._sessions.settle(self, self._peer):
+            self._refuse(
+                "too_many_from_address", "too many connections from your address, try again later"
+            )
+        elif self._implicit_tls:
+            self._start(self._handshake(greeted=False))
+        else:
+            if header is not None and header.tls:
+                self._tls_version = "forwarded"
+                self._machine.tls_started()
+            self._greet()
+
+    def _greet(self) -> None:
+        self._machine.greet("pop3-sync-proxy ready")
+        self._take_early()
+        if self._task is None:
+            self._advance()
+
+    def _take_early(self) -> None:
+        self._ready = True
+        self._machine.receive(self._early)
+        self._early = b""
 
     # --- driving --------------------------------------------------------------------------------
 
@@ -108,23 +190,34 @@ class Pop3Session(asyncio.Protocol):
         self._end("shutdown")
         self._transport.abort()
 
+    def make_room(self) -> None:
+        self._refuse("too_many_connections", "too many connections, try again later")
+
     async def wait_closed(self) -> None:
         await self._lost.wait()
 
     @property
+    def _shaking_hands(self) -> bool:
+        return not self._ready and self._task is not None
+
+    @property
     def _idle(self) -> bool:
         """Whether nothing is being answered."""
-        return self._task is None and self._transfer is None and not self._paused
+        return self._task is None and not self._paused and not self._sending
+
+    @property
+    def _sending(self) -> bool:
+        return self._transaction is not None and self._transaction.sending
 
     def _advance(self) -> None:
         """Answer what can be answered now."""
         sent = 0
-        while self._task is None and not self._paused and not self._closing:
+        while self._ready and self._task is None and not self._paused and not self._closing:
             if sent >= TURN:
                 self._loop.call_soon(self._advance)
                 return
-            if self._transfer is not None:
-                self._continue_transfer(self._transfer)
+            if self._transaction is not None and self._transaction.sending:
+                self._send_on(self._transaction)
             elif (event := self._machine.next_event()) is not None:
                 self._answer(event)
             else:
@@ -158,8 +251,7 @@ class Pop3Session(asyncio.Protocol):
             await work
         except Exception as error:
             self._face.observer.observe(facts.Unexpected("session", error))
-            self._end("error")
-            self._transport.abort()
+            self._abort("error")
         finally:
             self._task = None
             self._active = self._loop.time()
@@ -168,15 +260,37 @@ class Pop3Session(asyncio.Protocol):
         else:
             self._advance()
 
+    def _send_on(self, transaction: Transaction) -> None:
+        try:
+            transaction.send_on()
+        except ProxyError:
+            # A reply is no longer possible, and the device must not take what it has for the
+            # whole message.
+            self._abort("error")
+
+    # --- ending ---------------------------------------------------------------------------------
+
+    def _deadline(self) -> tuple[float, Ending]:
+        """When the peer will have taken too long, in the loop's time, and for what."""
+        if self._transaction is None:
+            return self._started + self._face.limits.login_timeout, "login_timeout"
+        late: Ending = "slow_reader" if self._paused else "timeout"
+        return self._active + self._face.policy.autologout, late
+
     def _watch(self) -> None:
-        """Drop the session when it was silent for too long (RFC 1939 §3); nothing is deleted."""
-        waits_for_us = self._task is not None and not self._paused
-        idle = 0.0 if waits_for_us else self._loop.time() - self._active
-        if idle >= self._face.policy.autologout:
-            self._end("timeout")
-            self._transport.abort()
+        """Drop the session when the peer takes too long (RFC 1939 §3); nothing is deleted."""
+        deadline, late = self._deadline()
+        now = self._loop.time()
+        if self._task is not None and not self._paused and not self._shaking_hands:
+            # The peer waits for us.
+            deadline = max(deadline, now + BUSY)
+        if now < deadline:
+            self._timer = self._loop.call_later(deadline - now, self._watch)
+        elif late == "login_timeout" and not self._closing:
+            self._refuse(late, "no login for too long")
+            self._timer = self._loop.call_later(BUSY, self._watch)
         else:
-            self._timer = self._loop.call_later(self._face.policy.autologout - idle, self._watch)
+            self._abort(late)
 
     def _end(self, ended: Ending) -> None:
         """Note why the session ends, the first reason winning."""
@@ -184,15 +298,38 @@ class Pop3Session(asyncio.Protocol):
             self._ended = ended
         self._closing = True
 
+    def _abort(self, ended: Ending) -> None:
+        self._end(ended)
+        self._transport.abort()
+
+    def _end_politely(self, ended: Ending) -> None:
+        self._flush()
+        self._end(ended)
+        self._transport.close()
+
+    def _refuse(self, ended: Ending, text: str) -> None:
+        """Say why and hang up, before any login."""
+        if self._closing:
+            return
+        if self._shaking_hands or (self._implicit_tls and not self._ready):
+            # There is no saying anything before or in a handshake.
+            self._abort(ended)
+            return
+        reply = f"-ERR [SYS/TEMP] {text}\r\n".encode()
+        self._octets_out += len(reply)
+        self._transport.write(reply)
+        self._end_politely(ended)
+
     def _finish(self) -> None:
-        maildrop = self._maildrop
+        transaction = self._transaction
+        maildrop = transaction.maildrop if transaction else None
         committed = self._ended == "quit"
         self._face.observer.observe(
             facts.SessionEnded(
                 peer=self._peer,
                 account=maildrop.account if maildrop else "",
                 device=maildrop.device if maildrop else "",
-                tls=self._machine.tls,
+                tls=self._tls_version,
                 ended=self._ended,
                 retrieved=len(maildrop.view.retrieved_ids()) if maildrop else 0,
                 deleted=len(maildrop.view.deleted_ids()) if maildrop and committed else 0,
@@ -201,132 +338,102 @@ class Pop3Session(asyncio.Protocol):
                 seconds=self._loop.time() - self._started,
             )
         )
-        if maildrop is not None:
-            maildrop.close()
+        if transaction is not None:
+            transaction.close()
 
     # --- answers --------------------------------------------------------------------------------
 
     def _answer(self, event: pop3.Event) -> None:
         match event:
-            case pop3.Login():
+            case pop3.PasswordLogin() | pop3.ScramLogin() | pop3.CertificateLogin():
                 self._start(self._login(event))
+            case pop3.ScramStart():
+                self._start(self._scram(event))
             case pop3.StartTls():
-                self._start(self._start_tls())
+                self._machine.start_tls()
+                self._start(self._handshake(greeted=True))
+                self._ready = False
             case pop3.Quit(update=True):
                 self._start(self._commit())
             case pop3.Quit():
                 self._machine.ok("bye")
                 self._end_politely("quit")
             case pop3.TooManyErrors():
-                self._machine.err("too many errors, goodbye")
-                self._end_politely("error")
+                self._machine.err("too many bad commands, goodbye")
+                self._end_politely("bad_commands")
             case _:
-                try:
-                    self._transaction(event)
-                except ProxyError as error:
-                    self._machine.err(*reply_to(error))
+                assert self._transaction is not None  # noqa: S101 - the machine has seen a login
+                self._transaction.answer(event)
 
-    def _end_politely(self, ended: Ending) -> None:
-        self._flush()
-        self._end(ended)
-        self._transport.close()
-
-    @property
-    def _view(self) -> View:
-        assert self._maildrop is not None  # noqa: S101 - the machine allows it after a login alone
-        return self._maildrop.view
-
-    def _transaction(self, event: pop3.Event) -> None:
-        machine, view = self._machine, self._view
-        match event:
-            case pop3.Stat():
-                machine.ok(f"{view.count} {view.octets}")
-            case pop3.List(number=None):
-                machine.lines(f"{view.count} messages ({view.octets} octets)", view.list_lines())
-            case pop3.List(number=int(number)):
-                machine.ok(f"{number} {view.message(number).octets}")
-            case pop3.Uidl(number=None):
-                machine.lines("unique-id listing follows", view.uidl_lines())
-            case pop3.Uidl(number=int(number)):
-                machine.ok(f"{number} {view.message(number).uid}")
-            case pop3.Retr(number=number):
-                self._send_message(number)
-            case pop3.Top(number=number, lines=lines):
-                self._send_message(number, lines)
-            case pop3.Dele(number=number):
-                view.mark_deleted(number)
-                machine.ok(f"message {number} deleted")
-            case pop3.Rset():
-                view.reset()
-                machine.ok(f"{view.count} messages ({view.octets} octets)")
-
-    def _send_message(self, number: int, top_lines: int | None = None) -> None:
-        assert self._maildrop is not None  # noqa: S101 - the machine allows it after a login alone
-        message = self._view.message(number)
-        transfer = Transfer(number, message, self._maildrop.open(message), top_lines)
+    async def _handshake(self, *, greeted: bool) -> None:
+        # Nothing more comes in clear from here on: what `data_received` is given while this waits
+        # has come through TLS. (uvloop heeds no pause in `connection_made`.)
+        self._transport.pause_reading()
+        clear, self._early = self._early, b""
         try:
-            # +OK is said only with the first octets in hand.
-            part = transfer.next_part()
-        except ProxyError:
-            transfer.close()
-            raise
-        self._machine.body_start(f"{message.octets} octets" if top_lines is None else "top follows")
-        self._pass_on(transfer, part)
-
-    def _continue_transfer(self, transfer: Transfer) -> None:
-        try:
-            self._pass_on(transfer, transfer.next_part())
-        except ProxyError:
-            # A reply is no longer possible, and the device must not take what it has for the
-            # whole message.
-            self._end("error")
-            self._transport.abort()
-
-    def _pass_on(self, transfer: Transfer, part: bytes) -> None:
-        self._machine.body_part(part)
-        if not transfer.done:
-            self._transfer = transfer
-            return
-        self._machine.body_end()
-        if transfer.counts:
-            self._view.mark_retrieved(transfer.number)
-        self._transfer = None
-        transfer.close()
-
-    # --- answers that wait ----------------------------------------------------------------------
-
-    async def _login(self, event: pop3.Login) -> None:
-        try:
-            self._maildrop = await self._face.door.login(event.username, event.password, self._peer)
-        except ProxyError as error:
-            self._machine.err(*reply_to(error))
-            return
-        view = self._maildrop.view
-        self._machine.logged_in(f"{view.count} messages ({view.octets} octets)")
-
-    async def _start_tls(self) -> None:
-        self._machine.start_tls()
-        self._flush()
-        try:
-            self._transport = await self._face.network.start_device_tls(self._transport, self)
+            self._tls = await self._face.network.start_device_tls(self._transport, self, clear)
         except OSError:
-            self._end("error")
-            self._transport.abort()
+            self._abort("tls_error")
             # asyncio forgets to tell when a handshake ends by a reset or by its time-out.
             self.connection_lost(None)
             return
-        self._machine.tls_started()
+        self._transport, self._tls_version = self._tls.transport, self._tls.version
+        certificate = self._tls.client_fingerprint is not None
+        self._machine.tls_started(certificate=certificate, end_point=self._tls.end_point)
+        if greeted:
+            self._take_early()
+        else:
+            self._greet()
+
+    def _proof(self, event: pop3.LoginEvent) -> Proof:
+        match event:
+            case pop3.PasswordLogin(username, password):
+                return PasswordProof(username, password)
+            case pop3.CertificateLogin(username):
+                assert self._tls is not None  # noqa: S101 - the machine has been told of it
+                assert self._tls.client_fingerprint is not None  # noqa: S101 - likewise
+                return CertificateProof(username, self._tls.client_fingerprint)
+            case pop3.ScramLogin(candidate):
+                assert self._challenge is not None  # noqa: S101 - the exchange began with it
+                return ScramProof(self._challenge, candidate)
+
+    async def _login(self, event: pop3.LoginEvent) -> None:
+        try:
+            maildrop = await self._face.door.login(self._proof(event), self._peer)
+        except ProxyError as error:
+            self._machine.err(*reply_to(error))
+            return
+        self._transaction = Transaction(self._machine, maildrop)
+        self._sessions.logged_in(self)
+        view = maildrop.view
+        self._machine.logged_in(f"{view.count} messages ({view.octets} octets)", maildrop.expire)
+        if not self._lost.is_set():
+            # From now on the autologout counts, which may end before the time for the login.
+            self._active = self._loop.time()
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._deadline()[0], self._watch)
+
+    async def _scram(self, event: pop3.ScramStart) -> None:
+        try:
+            challenge = await self._face.door.scram(event.username, self._peer)
+        except ProxyError as error:
+            self._machine.err(*reply_to(error))
+            return
+        self._challenge = challenge
+        self._machine.scram_challenge(
+            challenge.nonce, challenge.salt, challenge.iterations, challenge.candidates
+        )
 
     async def _commit(self) -> None:
         """QUIT. A device that sent it ahead has its messages only once they are on their way."""
-        assert self._maildrop is not None  # noqa: S101 - the machine is in its TRANSACTION state
+        assert self._transaction is not None  # noqa: S101 - the machine is in its TRANSACTION state
         # Not 0: a TLS transport of asyncio's would pause with nothing to write, and for ever.
         self._transport.set_write_buffer_limits(high=1, low=0)
         await self._drained.wait()
         if self._lost.is_set():
             return
         try:
-            await self._maildrop.commit()
+            await self._transaction.maildrop.commit()
         except ProxyError as error:
             self._machine.err(*reply_to(error))
             self._end_politely("error")

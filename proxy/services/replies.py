@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from proxy.domain.errors import BadLogin, NoSuchMessage, Permanent, ProxyError, StoreUnavailable
+from proxy.domain.errors import (
+    BadLogin,
+    NoSuchMessage,
+    Permanent,
+    ProxyError,
+    StoreUnavailable,
+    TooManyFailures,
+    TooManyRefusals,
+)
 
 
 def reply_to(error: ProxyError) -> tuple[str, str]:
@@ -13,6 +21,12 @@ def reply_to(error: ProxyError) -> tuple[str, str]:
         return "login refused: check user name and password", "AUTH"
     if isinstance(error, StoreUnavailable):
         return "the mail store is not available, try again later", "SYS/TEMP"
+    if isinstance(error, TooManyFailures):
+        wait = f"wait {error.retry_after:.0f} seconds"
+        return f"too many failed logins from your address, {wait}", "SYS/TEMP"
+    if isinstance(error, TooManyRefusals):
+        wait = f"try again in {error.retry_after / 60:.0f} minutes"
+        return f"the upstream server has refused too many logins, {wait}", "SYS/TEMP"
     if isinstance(error, Permanent):
         return "the upstream server cannot be used; see the proxy's log", "SYS/PERM"
     return "the upstream server cannot be reached to check the login, try again later", "SYS/TEMP"

@@ -97,14 +97,44 @@ class Syncs:
             self.spawn(self._perform(name, run))
         return run
 
-    async def start_own(self, name: str, credentials: Credentials) -> SyncRun:
-        """A sync with exactly these credentials, after the one under way with others."""
-        while (run := self._runs.get(name)) is not None:
-            if run.credentials == credentials:
-                return run
+    async def own_run(self, name: str, credentials: Credentials) -> SyncRun | None:
+        """The sync under way with exactly these credentials; None: there is none with any.
+
+        One with others is waited for. After None, `start` begins one with these at once.
+        """
+        while (run := self._runs.get(name)) is not None and run.credentials != credentials:
             with suppress(ProxyError):
                 await asyncio.shield(run.finished)
-        return self.start(name, credentials)
+        return run
+
+    async def wait_fresh(self, name: str, credentials: Credentials) -> SyncRun | None:
+        """Sync if that is due, and wait as long as a login may wait.
+
+        These credentials are known to be good. A run with others may be a stranger's guess: it
+        is waited for as well, and then one with these is made if that is still due.
+        """
+        until = asyncio.get_running_loop().time() + self._login_wait(name)
+        run = self.freshen(name, credentials)
+        while run is not None:
+            await self._wait(run, until)
+            if run.credentials == credentials or not run.finished.done():
+                break
+            run = self.freshen(name, credentials)
+        return run
+
+    async def wait(self, run: SyncRun, name: str) -> None:
+        """Wait for it as long as a login may; whatever comes of it, the stored mail is served."""
+        await self._wait(run, asyncio.get_running_loop().time() + self._login_wait(name))
+
+    async def _wait(self, run: SyncRun, until: float) -> None:
+        left = until - asyncio.get_running_loop().time()
+        await asyncio.wait([run.finished], timeout=max(left, 0.0))
+
+    def _login_wait(self, name: str) -> float:
+        return self._directory.policy(name).sync.login_wait
+
+    def is_running(self, name: str) -> bool:
+        return name in self._runs
 
     def retry_in(self, name: str) -> float:
         """Seconds of back-off left."""

@@ -18,6 +18,23 @@ _RESPONSE_CODE = re.compile(r"\[([A-Za-z0-9/._-]+)\](?: |$)")
 
 
 @dataclass(frozen=True, slots=True)
+class Expire:
+    """How long a message stays after a device has had it (RFC 2449 §6.7)."""
+
+    days: int | None
+    """None: for ever."""
+    may_differ: bool = False
+    """Whether that may be another number once it is known who logs in."""
+
+    def __str__(self) -> str:
+        days = "NEVER" if self.days is None else str(self.days)
+        return f"EXPIRE {days} USER" if self.may_differ else f"EXPIRE {days}"
+
+
+NEVER = Expire(None)
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """One status line (RFC 1939 §3), or the "+ " line of a SASL exchange (RFC 5034 §4)."""
 

@@ -12,18 +12,35 @@ syntax, order of commands, CAPA, NOOP, the steps of a SASL exchange.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 
-from proxy.wire import sasl
+from proxy.wire import mechanisms, sasl
+from proxy.wire.arguments import BadSyntax, no_arguments, numbers, optional_number
 from proxy.wire.dots import TERMINATOR
 from proxy.wire.errors import LocalProtocolError
 from proxy.wire.lines import TOO_LONG, LineBuffer
-from proxy.wire.pop3 import COMMAND_LINE_LIMIT, SASL_LINE_LIMIT
+from proxy.wire.pop3 import COMMAND_LINE_LIMIT, NEVER, SASL_LINE_LIMIT, Expire
+from proxy.wire.pop3_events import (
+    Dele,
+    Event,
+    List,
+    PasswordLogin,
+    Quit,
+    Retr,
+    Rset,
+    ScramStart,
+    StartTls,
+    Stat,
+    TooManyErrors,
+    Top,
+    Uidl,
+)
+from proxy.wire.scram import ScramKeys
 
-MAX_ERRORS = 20
-"""Commands refused in one session before we hang up; Dovecot gives up after 20 as well."""
+LANGUAGES = {"en": "English", "i-default": "English"}
+"""RFC 6856 §3: tags of the languages our texts are in, with the name of each in itself."""
 
 
 class State(Enum):
@@ -35,89 +52,41 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
-    """USER and PASS, or a finished AUTH. Answer with `logged_in` or `err`."""
+class Offer:
+    """What the server offers on one connection, and how much it puts up with."""
 
-    username: str
-    password: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class StartTls:
-    """Answer with `start_tls`, send, upgrade, then call `tls_started`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class List:
-    number: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Uidl:
-    number: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Retr:
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Top:
-    number: int
-    lines: int
-
-
-@dataclass(frozen=True, slots=True)
-class Dele:
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rset:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Quit:
-    """`update` tells whether there is a transaction to commit (RFC 1939 §6)."""
-
-    update: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TooManyErrors:
-    """The peer does not speak POP3. Answer with `err` and hang up."""
-
-
-Event = Login | StartTls | Stat | List | Uidl | Retr | Top | Dele | Rset | Quit | TooManyErrors
-
-
-class _Syntax(Exception):
-    """A malformed command; the text is for the client."""
+    stls: bool
+    plaintext_login: bool
+    """Whether logins without TLS are taken."""
+    implementation: str
+    """Name and version, as "name/version"."""
+    scram: bool = False
+    """Whether SCRAM is announced; it is taken in any case."""
+    expire: Expire = NEVER
+    max_errors: int = 20
+    """Commands refused in one session before we hang up; Dovecot gives up after 20 as well."""
+    line_limit: int = COMMAND_LINE_LIMIT
+    """Octets of a command."""
 
 
 class Pop3Server:
     """One session's machine. Not to be used again after `Quit` or `TooManyErrors`."""
 
-    def __init__(self, *, stls: bool, plaintext_login: bool, implementation: str) -> None:
+    def __init__(self, offer: Offer) -> None:
         self.state = State.AUTHORIZATION
         self.tls = False
-        self._stls = stls
-        self._plaintext_login = plaintext_login
-        self._implementation = implementation
+        self._offer = offer
+        self._expire = offer.expire
+        self._utf8 = False
+        self._certificate = False
+        self._end_point: bytes | None = None
         self._lines = LineBuffer()
         self._output: list[bytes] = []
         self._output_octets = 0
         self._owed: Event | None = None
         self._errors = 0
         self._username: str | None = None
-        self._exchange: sasl.Mechanism | None = None
+        self._exchange: mechanisms.Mechanism | None = None
 
     # --- octets ---------------------------------------------------------------------------------
 
@@ -144,7 +113,7 @@ class Pop3Server:
     def next_event(self) -> Event | None:
         """The next thing to decide, or None: an answer is owed, or no whole line is there."""
         while self._owed is None:
-            limit = SASL_LINE_LIMIT if self._exchange else COMMAND_LINE_LIMIT
+            limit = SASL_LINE_LIMIT if self._exchange else self._offer.line_limit
             line = self._lines.next_line(limit)
             if line is None:
                 return None
@@ -155,7 +124,7 @@ class Pop3Server:
                 self._sasl_response(line)
             else:
                 self._command(line)
-            if self._errors >= MAX_ERRORS and self._owed is None:
+            if self._errors >= self._offer.max_errors and self._owed is None:
                 self._owed = TooManyErrors()
             if self._owed is not None:
                 return self._owed
@@ -171,6 +140,7 @@ class Pop3Server:
 
     def err(self, text: str, code: str = "") -> None:
         """`code` is a response code without its brackets (RFC 2449 §8)."""
+        self._exchange = None
         prefix = f"[{code}] " if code else ""
         self._answer(b"-ERR %s%s\r\n" % (prefix.encode(), text.encode()))
 
@@ -189,9 +159,23 @@ class Pop3Server:
         """The octets before this ended in CRLF, or there were none."""
         self._answer(TERMINATOR)
 
-    def logged_in(self, text: str) -> None:
-        """Answer a `Login` with success."""
+    def scram_challenge(
+        self, nonce: str, salt: bytes, iterations: int, candidates: Sequence[ScramKeys]
+    ) -> None:
+        """Answer `ScramStart`: the keys this user's client may prove to know, all under one salt.
+
+        `nonce` is printable ASCII without a comma and must never be used twice.
+        """
+        exchange = self._exchange
+        if not isinstance(exchange, mechanisms.Scram):
+            raise LocalProtocolError("no SCRAM exchange is under way")
+        challenge = exchange.challenge(nonce, salt, iterations, candidates)
+        self._answer(b"+ %s\r\n" % sasl.encode(challenge.data))
+
+    def logged_in(self, text: str, expire: Expire = NEVER) -> None:
+        """Answer a login with success."""
         self.state = State.TRANSACTION
+        self._expire = expire
         self.ok(text)
 
     def start_tls(self) -> None:
@@ -199,11 +183,17 @@ class Pop3Server:
         self.ok("begin TLS")
         self._lines.clear()
 
-    def tls_started(self) -> None:
-        """All that was learnt in clear is forgotten (RFC 2595 §4)."""
+    def tls_started(self, *, certificate: bool = False, end_point: bytes | None = None) -> None:
+        """All that was learnt in clear is forgotten (RFC 2595 §4).
+
+        `certificate` tells whether the client has shown one that we trust; `end_point` is the
+        channel binding tls-server-end-point (RFC 5929 §4).
+        """
         self._lines.clear()
         self._username = None
         self.tls = True
+        self._certificate = certificate
+        self._end_point = end_point
 
     # --- within ---------------------------------------------------------------------------------
 
@@ -233,33 +223,44 @@ class Pop3Server:
             return
         try:
             self._owed = handle(self, rest)
-        except _Syntax as error:
+        except BadSyntax as error:
             self._refuse(str(error))
 
     @property
     def _login_allowed(self) -> bool:
-        return self.tls or self._plaintext_login
+        return self.tls or self._offer.plaintext_login
 
     def _check_login_allowed(self) -> None:
         if not self._login_allowed:
-            hint = "use STLS first" if self._stls else "use the TLS port"
-            raise _Syntax(f"logins in clear text are not allowed here: {hint}")
+            hint = "use STLS first" if self._offer.stls else "use the TLS port"
+            raise BadSyntax(f"logins in clear text are not allowed here: {hint}")
 
     def _capa(self, rest: bytes) -> None:
-        _no_arguments(rest)
+        no_arguments(rest)
+        before = self.state is State.AUTHORIZATION
         capabilities = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING"]
-        if self.state is State.AUTHORIZATION:
-            if self._login_allowed:
-                capabilities += ["USER", "SASL " + " ".join(sasl.MECHANISMS)]
-            if self._stls and not self.tls:
-                capabilities.append("STLS")
+        if before and self._login_allowed:
+            capabilities += ["USER", "SASL " + " ".join(self._announced())]
+        if before and self._offer.stls and not self.tls:
+            capabilities.append("STLS")
         # RFC 2449 §6.9: the name without a version until the peer has logged in.
-        name = self._implementation
-        capabilities.append(
-            "IMPLEMENTATION " + (name.split("/")[0] if self.state is State.AUTHORIZATION else name)
-        )
-        lines = "".join(f"{capability}\r\n" for capability in capabilities)
-        self._put(f"+OK capability list follows\r\n{lines}.\r\n".encode())
+        name = self._offer.implementation
+        implementation = "IMPLEMENTATION " + (name.partition("/")[0] if before else name)
+        capabilities += [str(self._expire), "UTF8 USER", "LANG", implementation]
+        self._listing("capability list follows", capabilities)
+
+    def _listing(self, text: str, lines: Sequence[str]) -> None:
+        joined = "".join(f"{line}\r\n" for line in lines)
+        self._put(f"+OK {text}\r\n{joined}.\r\n".encode())
+
+    def _announced(self) -> list[str]:
+        """Mechanisms that suit every client; SCRAM-SHA-256-PLUS does not, see docs/protocol.md."""
+        names = ["PLAIN", "LOGIN"]
+        if self._offer.scram:
+            names.append("SCRAM-SHA-256")
+        if self._certificate:
+            names.append("EXTERNAL")
+        return names
 
     def _noop(self, rest: bytes) -> None:
         self._put(b"+OK\r\n")
@@ -269,35 +270,48 @@ class Pop3Server:
         try:
             self._username = sasl.decode_name(rest.strip())
         except sasl.SaslError as error:
-            raise _Syntax(str(error)) from None
+            raise BadSyntax(str(error)) from None
         self._put(b"+OK send PASS\r\n")
 
     def _pass(self, rest: bytes) -> Event:
         self._check_login_allowed()
         if self._username is None:
-            raise _Syntax("send USER first")
+            raise BadSyntax("send USER first")
         username, self._username = self._username, None
-        # The password may hold spaces: RFC 1939 §7.
-        return Login(username, rest)
+        try:
+            # The password may hold spaces: RFC 1939 §7.
+            return PasswordLogin(username, sasl.check_password(rest))
+        except sasl.SaslError as error:
+            raise BadSyntax(str(error)) from None
 
     def _auth(self, rest: bytes) -> Event | None:
         self._check_login_allowed()
         words = rest.split()
         if not words:
             # Outlook Express and others ask so for the mechanisms.
-            names = "".join(f"{name}\r\n" for name in sasl.MECHANISMS)
-            self._put(f"+OK mechanisms follow\r\n{names}.\r\n".encode())
+            self._listing("mechanisms follow", self._announced())
             return None
-        mechanism = sasl.MECHANISMS.get(words[0].decode("ascii", "replace").upper())
-        if mechanism is None:
-            raise _Syntax("unknown authentication mechanism")
         if len(words) > 2:
-            raise _Syntax("too many arguments")
-        self._exchange = mechanism()
+            raise BadSyntax("too many arguments")
+        self._exchange = self._mechanism(words[0].decode("ascii", "replace").upper())
         if len(words) == 1:
             return self._sasl_step(None)
         # RFC 5034 §4: "=" stands for an initial response of no octets.
         return self._sasl_step(b"" if words[1] == b"=" else words[1], encoded=words[1] != b"=")
+
+    def _mechanism(self, name: str) -> mechanisms.Mechanism:
+        match name:
+            case "PLAIN":
+                return mechanisms.Plain()
+            case "LOGIN":
+                return mechanisms.Login()
+            case "SCRAM-SHA-256" | "SCRAM-SHA-256-PLUS":
+                return mechanisms.Scram(plus=name.endswith("-PLUS"), end_point=self._end_point)
+            case "EXTERNAL" if self._certificate:
+                return mechanisms.External()
+            case "EXTERNAL":
+                raise BadSyntax("there is no client certificate that is known here")
+        raise BadSyntax("unknown authentication mechanism")
 
     def _sasl_response(self, line: bytes) -> None:
         if line == b"*":
@@ -306,7 +320,7 @@ class Pop3Server:
             return
         try:
             self._owed = self._sasl_step(line)
-        except _Syntax as error:
+        except BadSyntax as error:
             self._refuse(str(error))
 
     def _sasl_step(self, response: bytes | None, *, encoded: bool = True) -> Event | None:
@@ -316,72 +330,75 @@ class Pop3Server:
             data = sasl.decode(response) if response is not None and encoded else response
             step = exchange.step(data)
         except sasl.SaslError as error:
-            raise _Syntax(str(error)) from None
-        if isinstance(step, sasl.Identity):
-            return Login(step.username, step.password)
-        self._exchange = exchange
-        self._put(b"+ %s\r\n" % sasl.encode(step.data))
-        return None
+            raise BadSyntax(str(error)) from None
+        if isinstance(step, mechanisms.Challenge):
+            self._exchange = exchange
+            self._put(b"+ %s\r\n" % sasl.encode(step.data))
+            return None
+        if isinstance(step, ScramStart):
+            self._exchange = exchange
+        return step
 
     def _stls_command(self, rest: bytes) -> Event:
-        _no_arguments(rest)
+        no_arguments(rest)
         if self.tls:
-            raise _Syntax("TLS is active already")
-        if not self._stls:
-            raise _Syntax("TLS is not available")
+            raise BadSyntax("TLS is active already")
+        if not self._offer.stls:
+            raise BadSyntax("TLS is not available")
+        if self._utf8:
+            # RFC 6856 §2: UTF8 belongs behind STLS.
+            raise BadSyntax("STLS is not possible after UTF8")
         return StartTls()
 
+    def _utf8_command(self, rest: bytes) -> None:
+        # Messages are handed on as upstream gave them, in either mode.
+        no_arguments(rest)
+        self._utf8 = True
+        self._put(b"+OK UTF-8 it is\r\n")
+
+    def _lang(self, rest: bytes) -> None:
+        words = rest.split()
+        if not words:
+            self._listing("languages follow", [f"{tag} {name}" for tag, name in LANGUAGES.items()])
+            return
+        wanted = words[0].decode("ascii", "replace").lower()
+        # RFC 4647 §3.4, lookup: what is more special is served by what is less so.
+        tag = "en" if wanted == "*" else wanted if wanted in LANGUAGES else wanted.split("-")[0]
+        if len(words) > 1 or tag not in LANGUAGES:
+            raise BadSyntax("that language is not available")
+        self._put(f"+OK {tag} texts are in English\r\n".encode())
+
     def _quit(self, rest: bytes) -> Event:
-        _no_arguments(rest)
+        no_arguments(rest)
         update = self.state is State.TRANSACTION
         self.state = State.UPDATE
         return Quit(update)
 
     def _stat(self, rest: bytes) -> Event:
-        _no_arguments(rest)
+        no_arguments(rest)
         return Stat()
 
     def _list(self, rest: bytes) -> Event:
-        return List(_optional_number(rest))
+        return List(optional_number(rest))
 
     def _uidl(self, rest: bytes) -> Event:
-        return Uidl(_optional_number(rest))
+        return Uidl(optional_number(rest))
 
     def _retr(self, rest: bytes) -> Event:
-        (number,) = _numbers(rest, 1)
+        (number,) = numbers(rest, 1)
         return Retr(number)
 
     def _top(self, rest: bytes) -> Event:
-        number, lines = _numbers(rest, 2)
+        number, lines = numbers(rest, 2)
         return Top(number, lines)
 
     def _dele(self, rest: bytes) -> Event:
-        (number,) = _numbers(rest, 1)
+        (number,) = numbers(rest, 1)
         return Dele(number)
 
     def _rset(self, rest: bytes) -> Event:
-        _no_arguments(rest)
+        no_arguments(rest)
         return Rset()
-
-
-def _no_arguments(rest: bytes) -> None:
-    if rest.strip():
-        raise _Syntax("no arguments expected")
-
-
-def _numbers(rest: bytes, count: int) -> list[int]:
-    words = rest.split()
-    if len(words) != count:
-        raise _Syntax(f"expected {count} number{'s' if count > 1 else ''}")
-    for word in words:
-        # 10 digits hold every message number and line count; more would only cost time.
-        if not word.isdigit() or len(word) > 10:
-            raise _Syntax("not a number")
-    return [int(word) for word in words]
-
-
-def _optional_number(rest: bytes) -> int | None:
-    return _numbers(rest, 1)[0] if rest.strip() else None
 
 
 _BEFORE = frozenset({State.AUTHORIZATION})
@@ -394,6 +411,8 @@ _COMMANDS: dict[bytes, tuple[frozenset[State], Callable[[Pop3Server, bytes], Eve
     b"PASS": (_BEFORE, Pop3Server._pass),
     b"AUTH": (_BEFORE, Pop3Server._auth),
     b"STLS": (_BEFORE, Pop3Server._stls_command),
+    b"UTF8": (_BEFORE, Pop3Server._utf8_command),
+    b"LANG": (_BOTH, Pop3Server._lang),
     b"QUIT": (_BOTH, Pop3Server._quit),
     b"STAT": (_AFTER, Pop3Server._stat),
     b"LIST": (_AFTER, Pop3Server._list),

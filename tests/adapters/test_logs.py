@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, get_args
 
@@ -15,6 +16,8 @@ from proxy.adapters.logs import Level, LogObserver, configure
 from proxy.adapters.observers import TeeObserver
 from proxy.domain.facts import (
     BlobDamaged,
+    CertificateLoaded,
+    CertificateUnusable,
     DeviceEnrolled,
     Fact,
     ListingDoubted,
@@ -26,11 +29,11 @@ from proxy.domain.facts import (
     Unexpected,
 )
 
-SESSION = SessionEnded("::1", "alice", "laptop", True, "quit", 3, 1, 120, 4096, 0.1234567891)
+SESSION = SessionEnded("::1", "alice", "laptop", "TLSv1.3", "quit", 3, 1, 120, 4096, 0.1234567891)
 
 FACTS: list[tuple[Fact, Level, str]] = [
     (SESSION, "info", "session_ended"),
-    (LoginRefused("::1", "alice", "wrong password"), "warning", "login_refused"),
+    (LoginRefused("::1", "alice", "credentials", "wrong password"), "warning", "login_refused"),
     (DeviceEnrolled("alice", "laptop"), "info", "device_enrolled"),
     (SyncFinished("alice", 10, 0, 0, 0, 0, 0, 0.5), "debug", "sync_finished"),
     (SyncFinished("alice", 10, 1, 99, 0, 0, 0, 0.5), "info", "sync_finished"),
@@ -40,6 +43,9 @@ FACTS: list[tuple[Fact, Level, str]] = [
     (ListingDoubted("alice", 10), "warning", "listing_doubted"),
     (BlobDamaged("alice", 7), "error", "blob_damaged"),
     (Purged("alice", 3, 99), "info", "purged"),
+    (CertificateLoaded("mail.lan", "AB:CD", 1.8e9), "info", "certificate_loaded"),
+    (CertificateUnusable("no certificate"), "error", "certificate_unusable"),
+    (replace(SESSION, ended="bad_commands"), "warning", "session_ended"),
     (Unexpected("janitor", RuntimeError("boom")), "error", "unexpected"),
 ]
 
@@ -86,7 +92,7 @@ def test_a_record_has_the_fact_s_fields_and_a_utc_time(capsys: pytest.CaptureFix
         "peer": "::1",
         "account": "alice",
         "device": "laptop",
-        "tls": True,
+        "tls": "TLSv1.3",
         "ended": "quit",
         "retrieved": 3,
         "deleted": 1,
@@ -144,12 +150,13 @@ def test_a_line_of_text_begins_with_time_level_and_event(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     configure("info", "text")
-    LogObserver().observe(LoginRefused("::1", "alice", "wrong password"))
+    LogObserver().observe(LoginRefused("::1", "alice", "credentials", "wrong password"))
     line = capsys.readouterr().err
     stamp, _, rest = line.partition(" ")
     assert stamp.startswith("timestamp=2")
     assert rest == (
-        'level=warning event=login_refused peer=::1 account=alice reason="wrong password"\n'
+        "level=warning event=login_refused peer=::1 account=alice refusal=credentials "
+        'reason="wrong password"\n'
     )
 
 
@@ -161,7 +168,7 @@ def test_what_a_peer_sent_cannot_forge_a_line(
     capsys: pytest.CaptureFixture[str], format: Any
 ) -> None:
     configure("info", format)
-    LogObserver().observe(LoginRefused("::1", FORGED, "no such account"))
+    LogObserver().observe(LoginRefused("::1", FORGED, "credentials", "no such account"))
     logging.getLogger("aiohttp").error("bad request %s", FORGED)
     output = capsys.readouterr().err
     assert len(output.splitlines()) == 2

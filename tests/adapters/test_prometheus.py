@@ -12,6 +12,8 @@ from proxy.adapters import prometheus
 from proxy.adapters.prometheus import PrometheusObserver
 from proxy.domain.facts import (
     BlobDamaged,
+    CertificateLoaded,
+    CertificateUnusable,
     DeviceEnrolled,
     Fact,
     ListingDoubted,
@@ -24,14 +26,16 @@ from proxy.domain.facts import (
 )
 
 FACTS: list[Fact] = [
-    SessionEnded("::1", "alice", "laptop", True, "quit", 3, 1, 120, 4096, 0.25),
-    LoginRefused("::1", "mallory", "no such account"),
+    SessionEnded("::1", "alice", "laptop", "TLSv1.3", "quit", 3, 1, 120, 4096, 0.25),
+    LoginRefused("::1", "mallory", "credentials", "no such account"),
     DeviceEnrolled("alice", "laptop"),
     SyncFinished("alice", 10, 5, 999, 2, 1, 1, 1.5),
     SyncFailed("alice", "UpstreamBusy", "try later", 60.0),
     ListingDoubted("alice", 10),
     BlobDamaged("alice", 7),
     Purged("alice", 3, 99),
+    CertificateLoaded("mail.lan", "AB:CD", 1.8e9),
+    CertificateUnusable("no certificate"),
     Unexpected("janitor", RuntimeError("boom")),
 ]
 
@@ -78,7 +82,10 @@ def test_every_kind_of_fact_changes_the_page() -> None:
         ("session_seconds_count", {}, 1),
         ("session_seconds_bucket", {"le": "0.1"}, 0),
         ("session_seconds_bucket", {"le": "0.5"}, 1),
-        ("logins_refused_total", {}, 1),
+        ("logins_refused_total", {"why": "credentials"}, 1),
+        ("logins_refused_total", {"why": "too_many_failures"}, 0),
+        ("certificate_not_after_timestamp_seconds", {}, 1.8e9),
+        ("certificate_errors_total", {}, 1),
         ("devices_enrolled_total", {}, 1),
         ("messages_retrieved_total", {}, 3),
         ("messages_deleted_total", {}, 1),
@@ -112,9 +119,9 @@ def test_the_build_is_named() -> None:
 
 
 def test_a_refused_login_adds_no_series() -> None:
-    made = observer(LoginRefused("::1", "first", "no such account"))
+    made = observer(LoginRefused("::1", "first", "credentials", "no such account"))
     before = samples(made).keys()
-    made.observe(LoginRefused("::2", "second", "wrong password"))
+    made.observe(LoginRefused("::2", "second", "credentials", "wrong password"))
     assert samples(made).keys() == before
 
 
@@ -149,5 +156,5 @@ def test_a_strange_account_name_does_not_break_the_page(name: str) -> None:
 
 def test_two_observers_do_not_share_their_counts() -> None:
     first, second = observer(*FACTS), observer()
-    assert value(first, "logins_refused_total") == 1
-    assert value(second, "logins_refused_total") == 0
+    assert value(first, "devices_enrolled_total") == 1
+    assert value(second, "devices_enrolled_total") == 0

@@ -71,12 +71,10 @@ class Proxy:
 @asynccontextmanager
 async def serving(mailbox: Mailbox) -> AsyncIterator[Proxy]:
     network = upstream_network()
-    upstream = await network.listen(
-        "127.0.0.1:0", MailboxServer(mailbox, network).session, tls=False
-    )
+    upstream = await network.listen("127.0.0.1:0", MailboxServer(mailbox, network).session)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         config = Path(folder) / "proxy.toml"
-        config.write_text(_CONFIG.format(port=upstream.address.rpartition(":")[2]))
+        config.write_text(_CONFIG.format(port=upstream.addresses[0].rpartition(":")[2]))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "proxy", "serve", "--config", str(config)),
             stdout=asyncio.subprocess.PIPE,

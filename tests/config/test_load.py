@@ -62,7 +62,8 @@ def test_all_problems_are_reported_at_once(file: Path) -> None:
     sync = { intervall = "5m" }
     """
     assert problems(file, text, {"POP3_SYNC_LOG__LEVEL": "chatty"}) == [
-        'pop3.listen: "127.0.0.1" is not "host:port" such as "127.0.0.1:1110" or "[::1]:1110"',
+        'pop3.listen: "127.0.0.1" is not "host:port" such as "127.0.0.1:1110" or "[::1]:1110", '
+        '"unix:PATH" or "systemd:NAME"',
         'pop3.lissten: unknown key; did you mean "listen"?',
         "upstream.port: 70000 is not a port from 1 to 65535",
         'upstream.tls: "implict" is not one of "implicit", "starttls", "none"',

@@ -36,7 +36,7 @@ class ProxyProcess:
         folder.mkdir()
         self.folder = folder
         self._ca_file = certificates.ca_file
-        self._log = folder / "log"
+        self.log_file = folder / "log"
         self._printed = folder / "printed"
         self._process: subprocess.Popen[bytes] | None = None
         self.config = folder / "proxy.toml"
@@ -64,7 +64,7 @@ class ProxyProcess:
             AssertionError: it ended or said nothing; with its log.
         """
         assert self._process is None
-        with self._printed.open("wb") as printed, self._log.open("ab") as log:
+        with self._printed.open("wb") as printed, self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 bound([sys.executable, "-m", "proxy", "serve", "--config", str(self.config)]),
                 cwd=self.folder,
@@ -142,7 +142,7 @@ class ProxyProcess:
 
     def log(self) -> str:
         """The end of what it logged, over all its starts."""
-        return self._log.read_text(errors="replace")[-20_000:] if self._log.exists() else ""
+        return self.log_file.read_text(errors="replace")[-20_000:] if self.log_file.exists() else ""
 
     # --- ways in --------------------------------------------------------------------------------
 

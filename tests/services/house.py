@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from proxy.adapters.device_certificate import OwnIssuer
 from proxy.adapters.entropy import SystemEntropy
 from proxy.adapters.net import SocketNetwork
 from proxy.adapters.store import open_store
@@ -20,13 +21,24 @@ from proxy.app import Core
 from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.facts import Fact
 from proxy.domain.model import Credentials
-from proxy.domain.policy import AccountPolicy, Seconds, SessionPolicy, SyncPolicy, UpstreamServer
+from proxy.domain.policy import (
+    AccountPolicy,
+    LimitsPolicy,
+    Seconds,
+    SessionPolicy,
+    SyncPolicy,
+    UpstreamServer,
+)
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
+from proxy.services.face import PasswordProof
 from proxy.services.maildrops import DeviceMaildrop
 
 START = 1_793_700_000.0
 """3 November 2026, 10:00 UTC."""
+
+NO_DELAY = LimitsPolicy(login_delay=Seconds(0))
+"""Refused logins are answered at once, so that tests need not wait."""
 
 
 @dataclass
@@ -81,8 +93,10 @@ class House:
     passwords: QuickPasswords
     facts: Facts
 
-    async def login(self, username: str = "alice", password: bytes = b"secret") -> DeviceMaildrop:
-        return await self.core.logins.login(username, password, "127.0.0.1")
+    async def login(
+        self, username: str = "alice", password: bytes = b"secret", peer: str = "127.0.0.1"
+    ) -> DeviceMaildrop:
+        return await self.core.logins.login(PasswordProof(username, password), peer)
 
     async def read(self, username: str = "alice", *, delete: bool = False) -> list[bytes]:
         """One session as a device without memory makes it: RETR of all, QUIT."""
@@ -121,14 +135,18 @@ def declared(policy: AccountPolicy, name: str = "alice") -> DeclaredAccount:
 
 @asynccontextmanager
 async def house(
-    data_dir: Path, policy: AccountPolicy, *accounts: DeclaredAccount
+    data_dir: Path,
+    policy: AccountPolicy,
+    *accounts: DeclaredAccount,
+    limits: LimitsPolicy = NO_DELAY,
+    pass_through: bool = True,
 ) -> AsyncIterator[House]:
     """A house whose pass-through accounts have `policy`, with these declared accounts."""
     store = await open_store(data_dir)
     clock, passwords, facts = SetClock(), QuickPasswords(), Facts()
-    world = World(SocketNetwork(None), clock, SystemEntropy(), passwords)
-    directory = Directory(accounts, policy, pass_through=True)
-    core = Core(world, store, facts, directory, SessionPolicy())
+    world = World(SocketNetwork(None), clock, SystemEntropy(), passwords, OwnIssuer(data_dir))
+    directory = Directory(accounts, policy, pass_through=pass_through)
+    core = Core(world, store, facts, directory, SessionPolicy(), limits)
     try:
         yield House(core, store, directory, clock, passwords, facts)
     finally:

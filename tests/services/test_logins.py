@@ -7,10 +7,25 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
-from proxy.domain.errors import BadLogin, Temporary
+from proxy.domain.errors import BadLogin, Temporary, TooManyRefusals
 from proxy.domain.facts import DeviceEnrolled, LoginRefused
-from proxy.domain.policy import DAY, DevicePolicy, Seconds, SyncPolicy
+from proxy.domain.policy import (
+    DAY,
+    AccountPolicy,
+    DevicePolicy,
+    IdentifyBy,
+    LimitsPolicy,
+    RetentionPolicy,
+    Seconds,
+    SyncPolicy,
+)
+from proxy.domain.retention import expire_days
+from proxy.services.face import CertificateProof, ScramProof
+from proxy.services.maildrops import DeviceMaildrop
+from proxy.wire.scram import scram_keys
 from tests.rude_upstream import RudeUpstream, mail
 from tests.services.house import START, House, declared, house, policy_for
 
@@ -220,3 +235,156 @@ async def test_a_device_without_backlog_gets_what_comes_later(
         rude.mails.append(("later", mail("later")))
         assert await home.uids("alice+new") == ["later"]
         assert await home.uids("alice+newer") == []
+
+
+async def test_a_stranger_s_guess_does_not_keep_the_owner_s_mail_from_coming(
+    home: House, rude: RudeUpstream
+) -> None:
+    """The guess is under way upstream when the owner logs in."""
+    await home.uids()
+    rude.mails.append(("u3", mail("3")))
+    guess = asyncio.create_task(home.login("alice", b"guess", peer="203.0.113.1"))
+    while not home.core.syncs.is_running("alice"):  # noqa: ASYNC110 - the event loop's turns
+        await asyncio.sleep(0)
+    assert await home.uids() == ["u1", "u2", "u3"]
+    with pytest.raises(BadLogin):
+        await guess
+
+
+async def test_upstream_is_asked_for_only_so_many_passwords(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    limits = LimitsPolicy(login_delay=Seconds(0), upstream_refusals=2)
+    async with house(tmp_path, policy_for(rude.port), limits=limits) as home:
+        rude.refusals["AUTH"] = b"-ERR [AUTH] no\r\n"
+        for guess in (b"1", b"2"):
+            with pytest.raises(BadLogin):
+                await home.login("alice", guess)
+        seen = len(rude.commands)
+        with pytest.raises(TooManyRefusals):
+            await home.login("alice", b"3")
+        assert len(rude.commands) == seen
+        assert [fact.refusal for fact in home.facts.of(LoginRefused)] == [
+            "credentials",
+            "credentials",
+            "too_many_upstream",
+        ]
+
+
+async def scram_login(home: House, username: str, password: bytes) -> DeviceMaildrop:
+    """As a session does it, with what a client that knows the password would prove."""
+    challenge = await home.core.logins.scram(username, "127.0.0.1")
+    keys = scram_keys(password, challenge.salt, challenge.iterations)
+    candidate = challenge.candidates.index(keys) if keys in challenge.candidates else None
+    return await home.core.logins.login(ScramProof(challenge, candidate), "127.0.0.1")
+
+
+async def test_scram_takes_app_passwords_and_declared_passwords(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    policy = policy_for(rude.port)
+    async with house(tmp_path, policy, declared(policy)) as home:
+        phone = (await home.core.admin.device_add("alice", "phone"))["app_password"].encode()
+        tablet = (await home.core.admin.device_add("alice", "tablet"))["app_password"].encode()
+        assert (await scram_login(home, "alice", tablet)).device == "tablet"
+        assert (await scram_login(home, "alice", phone)).device == "phone"
+        assert (await scram_login(home, "alice+phone", phone)).device == "phone"
+        assert (await scram_login(home, "alice+laptop", b"secret")).device == "laptop"
+        for name, wrong in [("alice", b"wrong"), ("nobody", phone), ("alice+laptop", phone)]:
+            with pytest.raises(BadLogin):
+                await scram_login(home, name, wrong)
+        await home.core.admin.device_remove("alice", "phone")
+        with pytest.raises(BadLogin):
+            await scram_login(home, "alice", phone)
+
+
+async def test_scram_is_announced_only_where_every_password_can_be_checked_so(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    """Upstream judges the password of a pass-through account, and has to be given it."""
+    policy = policy_for(rude.port)
+    for pass_through in (True, False):
+        folder = tmp_path / str(pass_through)
+        async with house(folder, policy, declared(policy), pass_through=pass_through) as home:
+            assert home.core.logins.announces_scram is not pass_through
+
+
+async def test_a_certificate_logs_in_its_own_device_alone(home: House) -> None:
+    await home.uids()
+    for device in ("phone", "tablet"):
+        await home.core.admin.device_add("alice", device)
+    row = await home.core.admin.device_certificate("alice", "phone")
+    made = x509.load_pem_x509_certificate(row["certificate"].encode())
+    fingerprint = made.fingerprint(SHA256())
+
+    async def log_in(username: str, shown: bytes = fingerprint) -> DeviceMaildrop:
+        return await home.core.logins.login(CertificateProof(username, shown), "127.0.0.1")
+
+    for username in ("", "alice", "alice+phone", "alice+PHONE"):
+        assert (await log_in(username)).device == "phone"
+    for username in ("bob", "alice+tablet"):
+        with pytest.raises(BadLogin):
+            await log_in(username)
+    with pytest.raises(BadLogin):
+        await log_in("", b"x" * 32)
+    await home.core.admin.device_certificate("alice", "phone")
+    with pytest.raises(BadLogin):
+        await log_in("")
+
+
+@pytest.mark.parametrize(
+    ("identify_by", "username", "peer", "device"),
+    [
+        (("login", "address"), "alice", "192.0.2.7", "192.0.2.7"),
+        (("login", "address"), "alice+laptop", "192.0.2.7", "laptop"),
+        (("address", "login"), "alice+laptop", "192.0.2.7", "192.0.2.7"),
+        (("address",), "alice", "2001:db8::7", "20010db8000000000000000000000007"),
+        (("address",), "alice", "local", "default"),
+        (("reverse-name", "login"), "alice+laptop", "127.0.0.1", "localhost"),
+        (("reverse-name", "login"), "alice+laptop", "192.0.2.7", "laptop"),
+        ((), "alice+laptop", "192.0.2.7", "default"),
+    ],
+)
+async def test_the_first_way_that_gives_a_name_decides_on_the_device(
+    rude: RudeUpstream,
+    tmp_path: Path,
+    identify_by: tuple[IdentifyBy, ...],
+    username: str,
+    peer: str,
+    device: str,
+) -> None:
+    policy = policy_for(rude.port, devices=DevicePolicy(identify_by=identify_by))
+    async with house(tmp_path, policy) as home:
+        assert (await home.login(username, peer=peer)).device == device
+
+
+async def test_an_app_password_opens_no_device_but_its_own_however_devices_are_named(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    ways: tuple[IdentifyBy, ...] = ("app-password", "address")
+    policy = policy_for(rude.port, devices=DevicePolicy(identify_by=ways))
+    async with house(tmp_path, policy) as home:
+        await home.uids()
+        phone = (await home.core.admin.device_add("alice", "phone"))["app_password"].encode()
+        assert (await home.login("alice", phone, "192.0.2.7")).device == "phone"
+        assert (await home.login("alice", peer="192.0.2.7")).device == "192.0.2.7"
+    policy = policy_for(rude.port, devices=DevicePolicy(identify_by=("address",)))
+    async with house(tmp_path, policy) as home:
+        with pytest.raises(BadLogin):
+            await home.login("alice", phone, "192.0.2.7")
+
+
+@pytest.mark.parametrize(
+    ("policy", "days"),
+    [
+        (AccountPolicy(), None),
+        (AccountPolicy(retention=RetentionPolicy(upstream="delivered")), 30),
+        (AccountPolicy(retention=RetentionPolicy("age", local_keep=Seconds(DAY * 2.5))), 2),
+        (AccountPolicy(devices=DevicePolicy(view="undelivered")), 0),
+    ],
+)
+def test_how_long_a_message_stays_follows_from_the_policy(
+    policy: AccountPolicy, days: int | None
+) -> None:
+    """RFC 2449 §6.7."""
+    assert expire_days(policy) == days

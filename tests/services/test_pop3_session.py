@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -14,10 +14,12 @@ from proxy.adapters.net import SocketNetwork
 from proxy.domain.errors import BadLogin, StoreUnavailable
 from proxy.domain.facts import Fact, SessionEnded
 from proxy.domain.model import Message
-from proxy.domain.policy import Seconds, SessionPolicy
+from proxy.domain.policy import LimitsPolicy, Seconds, SessionPolicy
 from proxy.domain.view import Listing, View
-from proxy.services.face import Face, plaintext_allowed
+from proxy.services.face import Face, PasswordProof, Proof, ScramChallenge, plaintext_allowed
 from proxy.services.pop3_session import Pop3Session
+from proxy.services.sessions import Sessions
+from proxy.wire.pop3 import NEVER, Expire
 
 BIG = 30 * 1024 * 1024
 TIMEOUT = 20
@@ -46,6 +48,7 @@ class Drop:
     commit_error: Exception | None = None
     big: Zeros | None = None
     short: bool = False
+    expire: Expire = NEVER
     closed: int = 0
 
     def __post_init__(self) -> None:
@@ -78,13 +81,19 @@ class Drop:
 @dataclass
 class OneDoor:
     drop: Drop
-    before_login: Callable[[], object] | None = None
+    expire: Expire = NEVER
+    announces_scram: bool = False
+    peers: list[str] = field(default_factory=list)
 
-    async def login(self, username: str, password: bytes, peer: str) -> Drop:
+    async def login(self, proof: Proof, peer: str) -> Drop:
         await asyncio.sleep(0)
-        if password != b"right":
+        self.peers.append(peer)
+        if not isinstance(proof, PasswordProof) or proof.password != b"right":
             raise BadLogin
         return self.drop
+
+    async def scram(self, username: str, peer: str) -> ScramChallenge:
+        raise BadLogin
 
 
 class Facts:
@@ -110,7 +119,7 @@ class Client:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     facts: Facts
-    sessions: set[Pop3Session]
+    sessions: Sessions[Pop3Session]
 
     async def line(self) -> bytes:
         async with asyncio.timeout(TIMEOUT):
@@ -124,6 +133,15 @@ class Client:
         await self.say(line)
         return await self.line()
 
+    async def lines(self, line: bytes) -> list[bytes]:
+        """The lines of a multi-line answer, without their ends and still stuffed."""
+        assert (await self.ask(line)).startswith(b"+OK")
+        found = []
+        while (got := await self.line()) != b".\r\n":
+            assert got.endswith(b"\r\n")
+            found.append(got[:-2])
+        return found
+
     async def rest(self) -> bytes:
         async with asyncio.timeout(TIMEOUT):
             return await self.reader.read()
@@ -136,15 +154,20 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(drop: Drop, policy: SessionPolicy | None = None) -> AsyncIterator[Client]:
+async def connected(
+    drop: Drop,
+    policy: SessionPolicy | None = None,
+    limits: LimitsPolicy | None = None,
+    *,
+    door: OneDoor | None = None,
+) -> AsyncIterator[Client]:
     network = SocketNetwork(None)
     facts = Facts()
-    sessions: set[Pop3Session] = set()
-    face = Face(OneDoor(drop), network, facts, policy or SessionPolicy(), "test/1")
-    listener = await network.listen(
-        "127.0.0.1:0", lambda: Pop3Session(face, sessions, tls=False), tls=False
-    )
-    host, _, port = listener.address.rpartition(":")
+    limits = limits or LimitsPolicy()
+    sessions: Sessions[Pop3Session] = Sessions(limits)
+    face = Face(door or OneDoor(drop), network, facts, policy or SessionPolicy(), limits, "test/1")
+    listener = await network.listen("127.0.0.1:0", lambda: Pop3Session(face, sessions, tls=False))
+    host, _, port = listener.addresses[0].rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=2**24)
     try:
         yield Client(reader, writer, facts, sessions)
@@ -314,7 +337,7 @@ async def test_a_peer_that_speaks_something_else_is_hung_up_on() -> None:
         except ConnectionError:
             return
         assert answer.count(b"-ERR") < 30
-        assert (await client.facts.ended()).ended == "error"
+        assert (await client.facts.ended()).ended == "bad_commands"
 
 
 @pytest.mark.parametrize(

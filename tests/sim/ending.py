@@ -65,10 +65,10 @@ def end(loop: SimLoop) -> None:
         loop._graveyard.clear()
         loop._timers.clear()
         loop._ready.clear()
+        loop.failures.clear()
         # Such coroutines lie in cycles with their frames; left to a later collection, they would
         # warn in the middle of some other test.
         gc.collect()
-    loop.failures.clear()
     loop.close()
 
 

@@ -18,7 +18,7 @@ from contextvars import copy_context
 from typing import TypeVar
 
 from proxy.domain.errors import UpstreamUnreachable
-from proxy.interfaces.world import UpstreamTls
+from proxy.interfaces.world import DeviceTls, UpstreamTls
 from tests.sim.fabric import Service, SimFabric
 from tests.sim.faults import chance
 from tests.sim.handshake import TIMEOUT
@@ -33,7 +33,7 @@ class SimListener:
     def __init__(self, fabric: SimFabric, service: Service, address: str) -> None:
         self._fabric = fabric
         self._service = service
-        self.address = address
+        self.addresses: tuple[str, ...] = (address,)
 
     async def close(self) -> None:
         self._fabric.withdraw(self._service)
@@ -118,8 +118,9 @@ class SimNetwork:
         return end
 
     async def listen(
-        self, address: str, factory: Callable[[], asyncio.Protocol], *, tls: bool
+        self, address: str, factory: Callable[[], asyncio.Protocol], *, tls: bool = False
     ) -> SimListener:
+        """With `tls` the handshake comes before `factory` hears of the connection."""
         await asyncio.sleep(0)
         if not self._is_alive():
             raise OSError(errno.ENETDOWN, "the host has crashed")
@@ -134,8 +135,10 @@ class SimNetwork:
         return SimListener(self._fabric, service, f"{host}:{service.port}")
 
     async def start_device_tls(
-        self, transport: asyncio.Transport, protocol: asyncio.Protocol
-    ) -> asyncio.Transport:
+        self, transport: asyncio.Transport, protocol: asyncio.Protocol, received: bytes
+    ) -> DeviceTls:
+        if received:
+            raise OSError("what came in clear is no handshake")
         if not self.offers_tls:
             raise OSError("there is no certificate")
         end = _own(transport)
@@ -145,7 +148,10 @@ class SimNetwork:
             end.fail_handshake(ConnectionAbortedError("given up"))
             raise
         end.set_protocol(protocol)
-        return end
+        return DeviceTls(end, "TLSv1.3", end_point=None, client_fingerprint=None)
+
+    async def host_name(self, address: str) -> str | None:
+        return None
 
     def _is_alive(self) -> bool:
         return self._fabric.life_of(self._host) == self._life

@@ -16,6 +16,7 @@ from proxy.domain.model import Credentials, Message
 from proxy.domain.plan import Entry
 from proxy.domain.policy import UpstreamServer
 from proxy.interfaces.world import Network
+from proxy.services.face import Proof
 from proxy.services.upstream import Began, Ended, UpstreamSession, open_session
 from proxy.wire.pop3_client import Part
 from tests.sim.disk import SimDisk
@@ -73,8 +74,8 @@ class WatchedServer(MailboxServer):
         self._world = world
         self._disk = disk
 
-    async def login(self, username: str, password: bytes, peer: str) -> WatchedMaildrop:
-        await super().login(username, password, peer)
+    async def login(self, proof: Proof, peer: str) -> WatchedMaildrop:
+        await super().login(proof, peer)
         return WatchedMaildrop(self.mailbox, self._world, self._disk)
 
 

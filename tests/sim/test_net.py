@@ -23,8 +23,8 @@ async def _pair(
     """A plain connection from "client" to "server", both ends' protocols."""
     service = Service(keep_open=keep_open)
     network: Network = sim.host("server", offers_tls=True).network
-    listener = await network.listen("0.0.0.0:0", service, tls=False)
-    port = int(listener.address.rpartition(":")[2])
+    listener = await network.listen("0.0.0.0:0", service)
+    port = int(listener.addresses[0].rpartition(":")[2])
     near = client or Recorder(keep_open=keep_open)
     await sim.host("client").network.connect("server", port, lambda: near, None)
     return near, await service.first()
@@ -217,7 +217,7 @@ def test_peers_have_addresses_and_neighbours_are_loopback() -> None:
         assert ip.startswith("10.0.0.")
         server = sim.host("server").network
         service = Service()
-        await server.listen("127.0.0.1:110", service, tls=False)
+        await server.listen("127.0.0.1:110", service)
         await server.connect("localhost", 110, Recorder, None)
         assert (await service.first()).transport.get_extra_info("peername")[0] == "127.0.0.1"
 
@@ -227,14 +227,14 @@ def test_peers_have_addresses_and_neighbours_are_loopback() -> None:
 def test_a_port_is_bound_once_and_free_after_closing() -> None:
     async def main(sim: SimWorld) -> None:
         network = sim.host("server").network
-        listener = await network.listen("0.0.0.0:110", Service(), tls=False)
-        assert listener.address == "0.0.0.0:110"
+        listener = await network.listen("0.0.0.0:110", Service())
+        assert listener.addresses[0] == "0.0.0.0:110"
         with pytest.raises(OSError, match="in use"):
-            await network.listen("127.0.0.1:110", Service(), tls=False)
+            await network.listen("127.0.0.1:110", Service())
         await listener.close()
         with pytest.raises(UpstreamUnreachable, match="refused"):
             await network.connect("server", 110, Recorder, None)
-        await network.listen("0.0.0.0:110", Service(), tls=False)
+        await network.listen("0.0.0.0:110", Service())
 
     simulate(0, main)
 

@@ -17,6 +17,7 @@ from proxy.domain.facts import Fact, SyncFailed, SyncFinished, Unexpected
 from proxy.domain.model import Credentials
 from proxy.domain.policy import (
     AccountPolicy,
+    LimitsPolicy,
     RetentionPolicy,
     Seconds,
     SessionPolicy,
@@ -84,7 +85,7 @@ class Story:
     async def upstream(self) -> None:
         network = self.sim.host("upstream").network
         server = WatchedServer(self.mailbox, network, self.world, self.disk)
-        await network.listen(f"0.0.0.0:{PORT}", server.session, tls=False)
+        await network.listen(f"0.0.0.0:{PORT}", server.session)
 
     async def proxy(self, host: Host) -> None:
         """One life of the proxy."""
@@ -92,14 +93,14 @@ class Story:
         declared = DeclaredAccount(ACCOUNT, Credentials(ACCOUNT, PASSWORD), self.policy)
         directory = Directory([declared], self.policy, pass_through=False)
         policy = SessionPolicy(plaintext_login="always")
-        core = Core(host.world, store, self.witness, directory, policy)
+        core = Core(host.world, store, self.witness, directory, policy, LimitsPolicy())
         account = await store.ensure_account(ACCOUNT, declared=True, at=host.clock.now())
         for device in self.world.devices:
             if await store.device(account.id, device.name) is None:
                 now = host.clock.now()
                 await store.add_device(account.id, device.name, since=None, at=now)
         core.syncs.follow_directory()
-        await host.network.listen(f"0.0.0.0:{PORT}", lambda: core.session(tls=False), tls=False)
+        await host.network.listen(f"0.0.0.0:{PORT}", lambda: core.session(tls=False))
         await core.janitor.work()
 
     async def keep_running(self, host: Host) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from proxy.interfaces.world import World
+from proxy.domain.errors import StoreUnavailable
+from proxy.interfaces.world import IssuedCertificate, World
 from tests.sim.ending import cancel_leftovers, end
 from tests.sim.fabric import SimFabric
 from tests.sim.faults import FaultProfile
@@ -70,6 +71,13 @@ class SimPasswords:
         return kind == "sim" and verifier == _verifier(rest.partition("$")[0], password)
 
 
+class NoIssuer:
+    """See `interfaces.world.Issuer`."""
+
+    def issue(self, login: str) -> IssuedCertificate:
+        raise StoreUnavailable("no authority in a simulation")
+
+
 def _verifier(salt: str, password: bytes) -> str:
     return f"sim${salt}${hashlib.sha256(salt.encode() + password).hexdigest()}"
 
@@ -94,6 +102,7 @@ class Host:
             self.clock,
             SimEntropy(sim.random(f"entropy/{name}/{life}")),
             SimPasswords(sim.random(f"passwords/{name}/{life}")),
+            NoIssuer(),
         )
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire import pop3_server as pop3
+from proxy.wire import pop3_events as pop3
 from proxy.wire.pop3 import SASL_LINE_LIMIT
 from proxy.wire.pop3_client import Expect, Pop3Client
-from proxy.wire.pop3_server import Pop3Server
+from proxy.wire.pop3_server import Offer, Pop3Server
 
 words = st.sampled_from(
     b"USER PASS AUTH PLAIN LOGIN CAPA STLS STAT LIST UIDL RETR TOP DELE RSET NOOP QUIT "
@@ -19,13 +19,13 @@ streams = st.lists(words, max_size=60).map(b" ".join)
 
 @given(st.lists(streams, max_size=6), st.booleans())
 def test_the_server_machine_takes_anything(pieces: list[bytes], plaintext: bool) -> None:
-    machine = Pop3Server(stls=True, plaintext_login=plaintext, implementation="x")
+    machine = Pop3Server(Offer(stls=True, plaintext_login=plaintext, implementation="x"))
     over = False
     for piece in pieces:
         machine.receive(piece)
         while not over and (event := machine.next_event()) is not None:
             match event:
-                case pop3.Login():
+                case pop3.PasswordLogin():
                     machine.logged_in("hello")
                 case pop3.StartTls():
                     machine.start_tls()

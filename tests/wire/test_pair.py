@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire import pop3_server as pop3
+from proxy.wire import pop3_events as pop3
 from proxy.wire.dots import DotEncoder
 from proxy.wire.pop3_client import BodyEnd, Event, Expect, Part, Pop3Client
-from proxy.wire.pop3_server import Pop3Server
+from proxy.wire.pop3_server import Offer, Pop3Server
 
 mails = st.lists(
     st.lists(st.sampled_from([b"", b".", b"..", b"text", b".x", b"+OK", b"-ERR"])).map(
@@ -24,7 +24,7 @@ class Pair:
     def __init__(self, mails: list[bytes]) -> None:
         self._mails = mails
         self._client = Pop3Client()
-        self._server = Pop3Server(stls=False, plaintext_login=True, implementation="x")
+        self._server = Pop3Server(Offer(stls=False, plaintext_login=True, implementation="x"))
         self._server.greet("hello")
 
     def run(self, commands: list[tuple[bytes, Expect]]) -> list[Event]:
@@ -36,7 +36,7 @@ class Pair:
 
     def _answer(self, event: pop3.Event) -> None:
         match event:
-            case pop3.Login():
+            case pop3.PasswordLogin():
                 self._server.logged_in("welcome")
             case pop3.Retr(number=number) if number <= len(self._mails):
                 self._server.body_start("octets")

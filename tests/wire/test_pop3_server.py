@@ -6,20 +6,20 @@ import base64
 
 import pytest
 
-from proxy.wire import pop3_server as pop3
+from proxy.wire import pop3_events as pop3
 from proxy.wire.errors import LocalProtocolError
-from proxy.wire.pop3_server import MAX_ERRORS, Pop3Server, State
+from proxy.wire.pop3_server import Offer, Pop3Server, State
 from tests.wire.feeding import every_way
 
 
 def server(*, stls: bool = True, plaintext_login: bool = True) -> Pop3Server:
-    return Pop3Server(stls=stls, plaintext_login=plaintext_login, implementation="proxy/1.2")
+    return Pop3Server(Offer(stls=stls, plaintext_login=plaintext_login, implementation="proxy/1.2"))
 
 
 def logged_in() -> Pop3Server:
     machine = server()
     machine.receive(b"USER a\r\nPASS b\r\n")
-    assert machine.next_event() == pop3.Login("a", b"b")
+    assert machine.next_event() == pop3.PasswordLogin("a", b"b")
     machine.logged_in("welcome")
     machine.data_to_send()
     return machine
@@ -45,7 +45,7 @@ def test_user_and_pass_make_a_login() -> None:
     assert machine.next_event() is None
     assert machine.data_to_send().startswith(b"+OK")
     machine.receive(b"PASS two words \r\n")
-    assert machine.next_event() == pop3.Login("alice@example.com+laptop", b"two words ")
+    assert machine.next_event() == pop3.PasswordLogin("alice@example.com+laptop", b"two words ")
 
 
 def test_pass_without_user_is_refused() -> None:
@@ -86,7 +86,7 @@ def test_sasl_exchanges_make_a_login(dialogue: list[bytes]) -> None:
     for line in dialogue[:-1]:
         assert say(machine, line).startswith(b"+ ")
     machine.receive(dialogue[-1] + b"\r\n")
-    assert machine.next_event() == pop3.Login("alice", b"se cret")
+    assert machine.next_event() == pop3.PasswordLogin("alice", b"se cret")
 
 
 @pytest.mark.parametrize(
@@ -229,12 +229,12 @@ def test_pipelined_commands_wait_for_the_answer_before_them() -> None:
             while (event := machine.next_event()) is not None:
                 assert machine.next_event() is None
                 events.append(event)
-                if isinstance(event, pop3.Login):
+                if isinstance(event, pop3.PasswordLogin):
                     machine.logged_in("hello")
                 else:
                     machine.ok()
         assert events == [
-            pop3.Login("a", b"b"),
+            pop3.PasswordLogin("a", b"b"),
             pop3.Stat(),
             pop3.Retr(1),
             pop3.Quit(update=True),
@@ -252,7 +252,7 @@ def test_quit_before_the_login_commits_nothing() -> None:
 
 def test_a_peer_that_speaks_something_else_is_given_up() -> None:
     machine = server()
-    machine.receive(b"GET / HTTP/1.1\r\n" * MAX_ERRORS)
+    machine.receive(b"GET / HTTP/1.1\r\n" * 20)
     assert machine.next_event() == pop3.TooManyErrors()
 
 
@@ -274,4 +274,4 @@ def test_answering_what_nobody_asked_is_our_bug() -> None:
 
 
 def test_a_login_does_not_show_its_password_when_printed() -> None:
-    assert "secret" not in repr(pop3.Login("a", b"secret"))
+    assert "secret" not in repr(pop3.PasswordLogin("a", b"secret"))

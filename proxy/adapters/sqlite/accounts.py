@@ -17,8 +17,8 @@ _ACCOUNT = (
     "upstream_count FROM account"
 )
 _DEVICE = (
-    "SELECT id, account_id, name, view, since, app_password_hash IS NOT NULL, created_at, seen_at "
-    "FROM device"
+    "SELECT id, account_id, name, view, since, app_password_hash IS NOT NULL, scram_keys, "
+    "certificate, created_at, seen_at FROM device"
 )
 
 
@@ -132,21 +132,47 @@ class AccountsAndDevices:
         since: float | None,
         view: ViewKind | None = None,
         app_password_hash: bytes | None = None,
+        scram_keys: bytes | None = None,
         at: float,
     ) -> Device:
         try:
             async with self._change_people() as change:
                 await change.execute(
                     "INSERT INTO device "
-                    "(account_id, name, view, since, app_password_hash, created_at) "
-                    "VALUES (?, ?, ?, ?, ?, ?)",
-                    (account_id, name, view, since, app_password_hash, at),
+                    "(account_id, name, view, since, app_password_hash, scram_keys, created_at) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (account_id, name, view, since, app_password_hash, scram_keys, at),
                 )
         except sqlite3.IntegrityError:
             raise AlreadyExists(f"there is a device {name} already") from None
         device = await self.device(account_id, name)
         assert device is not None  # noqa: S101 - just made
         return device
+
+    async def device_by_certificate(self, certificate: bytes) -> tuple[Account, Device] | None:
+        people = await self._known_people()
+        for account in people.accounts.values():
+            for device in people.devices.get(account.id, {}).values():
+                if device.certificate == certificate:
+                    return account, device
+        return None
+
+    async def set_certificate(self, device_id: int, certificate: bytes | None) -> None:
+        async with self._change_people() as change:
+            await change.execute(
+                "UPDATE device SET certificate = ? WHERE id = ?", (certificate, device_id)
+            )
+
+    async def secret(self, name: str, *, fresh: bytes) -> bytes:
+        known = "SELECT value FROM secret WHERE name = ?"
+        if not await self._database.fetch(known, (name,)):
+            async with self._database.transaction() as change:
+                await change.execute(
+                    "INSERT INTO secret (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING",
+                    (name, fresh),
+                )
+        ((value,),) = await self._database.fetch(known, (name,))
+        return bytes(value)
 
     async def rename_device(self, device_id: int, name: str) -> None:
         try:

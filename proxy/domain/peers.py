@@ -1,0 +1,54 @@
+"""Network addresses as text: which are one peer, and what device an address names.
+
+A peer without an address (a Unix socket) is "local".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from proxy.domain.model import is_valid_device_name
+
+LOCAL = "local"
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def parse_address(text: str) -> IPAddress | None:
+    """An IP address; one that is IPv4 in IPv6's clothes (::ffff:192.0.2.1) is given as IPv4."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def neighbourhood(peer: str) -> str:
+    """What limits count as one peer: an IPv4 address, or the /64 that one household gets."""
+    address = parse_address(peer)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address) if address else peer
+
+
+def is_loopback(peer: str) -> bool:
+    address = parse_address(peer)
+    return address.is_loopback if address else peer == LOCAL
+
+
+def device_of_address(peer: str) -> str | None:
+    """The device name an address stands for: 192.168.1.20 as it is, IPv6 as 32 hex digits."""
+    address = parse_address(peer)
+    if isinstance(address, ipaddress.IPv6Address):
+        return address.packed.hex()
+    return str(address) if address else None
+
+
+def device_of_host(host: str) -> str | None:
+    """The device name a host name stands for: as it is, or its first label if that is too long."""
+    host = host.rstrip(".").lower()
+    for name in (host, host.partition(".")[0]):
+        if is_valid_device_name(name):
+            return name
+    return None

@@ -1,0 +1,89 @@
+"""What a device asks once it has logged in: the TRANSACTION state of RFC 1939 §5."""
+
+from __future__ import annotations
+
+from proxy.domain.errors import ProxyError
+from proxy.services.face import Maildrop
+from proxy.services.replies import reply_to
+from proxy.services.transfer import Transfer
+from proxy.wire import pop3_events as pop3
+from proxy.wire.pop3_server import Pop3Server
+
+
+class Transaction:
+    """Answers commands from a maildrop, through the machine, without waiting for anything."""
+
+    def __init__(self, machine: Pop3Server, maildrop: Maildrop) -> None:
+        self.maildrop = maildrop
+        self._machine = machine
+        self._transfer: Transfer | None = None
+
+    @property
+    def sending(self) -> bool:
+        """Whether a message is on its way; `send_on` sends its next part."""
+        return self._transfer is not None
+
+    def answer(self, event: pop3.Event) -> None:
+        try:
+            self._answer(event)
+        except ProxyError as error:
+            self._machine.err(*reply_to(error))
+
+    def send_on(self) -> None:
+        """Raises:
+        StoreUnavailable: the message cannot be read on, and no reply can say so any more.
+        """
+        assert self._transfer is not None  # noqa: S101 - the caller has looked at `sending`
+        self._pass_on(self._transfer, self._transfer.next_part())
+
+    def close(self) -> None:
+        if self._transfer is not None:
+            self._transfer.close()
+        self.maildrop.close()
+
+    def _answer(self, event: pop3.Event) -> None:
+        machine, view = self._machine, self.maildrop.view
+        match event:
+            case pop3.Stat():
+                machine.ok(f"{view.count} {view.octets}")
+            case pop3.List(number=None):
+                machine.lines(f"{view.count} messages ({view.octets} octets)", view.list_lines())
+            case pop3.List(number=int(number)):
+                machine.ok(f"{number} {view.message(number).octets}")
+            case pop3.Uidl(number=None):
+                machine.lines("unique-id listing follows", view.uidl_lines())
+            case pop3.Uidl(number=int(number)):
+                machine.ok(f"{number} {view.message(number).uid}")
+            case pop3.Retr(number=number):
+                self._send_message(number)
+            case pop3.Top(number=number, lines=lines):
+                self._send_message(number, lines)
+            case pop3.Dele(number=number):
+                view.mark_deleted(number)
+                machine.ok(f"message {number} deleted")
+            case pop3.Rset():
+                view.reset()
+                machine.ok(f"{view.count} messages ({view.octets} octets)")
+
+    def _send_message(self, number: int, top_lines: int | None = None) -> None:
+        message = self.maildrop.view.message(number)
+        transfer = Transfer(number, message, self.maildrop.open(message), top_lines)
+        try:
+            # +OK is said only with the first octets in hand.
+            part = transfer.next_part()
+        except ProxyError:
+            transfer.close()
+            raise
+        self._machine.body_start(f"{message.octets} octets" if top_lines is None else "top follows")
+        self._pass_on(transfer, part)
+
+    def _pass_on(self, transfer: Transfer, part: bytes) -> None:
+        self._machine.body_part(part)
+        if not transfer.done:
+            self._transfer = transfer
+            return
+        self._machine.body_end()
+        if transfer.counts:
+            self.maildrop.view.mark_retrieved(transfer.number)
+        self._transfer = None
+        transfer.close()
