@@ -14,19 +14,23 @@ from proxy.domain.errors import (
 
 
 def reply_to(error: ProxyError) -> tuple[str, str]:
-    """Text and response code (RFC 2449 §8, RFC 3206 §4)."""
+    """Text and response code (RFC 2449 §8, RFC 3206 §4).
+
+    What passes by itself says "wait": fetchmail knows no SYS/TEMP, takes any other refusal for a
+    wrong password, and then stops to poll.
+    """
     if isinstance(error, NoSuchMessage):
         return str(error), ""
     if isinstance(error, BadLogin):
         return "login refused: check user name and password", "AUTH"
     if isinstance(error, StoreUnavailable):
-        return "the mail store is not available, try again later", "SYS/TEMP"
+        return "the mail store is not available, wait a little and try again", "SYS/TEMP"
     if isinstance(error, TooManyFailures):
         wait = f"wait {error.retry_after:.0f} seconds"
         return f"too many failed logins from your address, {wait}", "SYS/TEMP"
     if isinstance(error, TooManyRefusals):
-        wait = f"try again in {error.retry_after / 60:.0f} minutes"
+        wait = f"wait {error.retry_after / 60:.0f} minutes"
         return f"the upstream server has refused too many logins, {wait}", "SYS/TEMP"
     if isinstance(error, Permanent):
         return "the upstream server cannot be used; see the proxy's log", "SYS/PERM"
-    return "the upstream server cannot be reached to check the login, try again later", "SYS/TEMP"
+    return "the upstream server cannot be asked about the login, wait and try again", "SYS/TEMP"

@@ -288,7 +288,7 @@ class Pop3Server:
         self._check_login_allowed()
         words = rest.split()
         if not words:
-            # Outlook Express and others ask so for the mechanisms.
+            # Outlook, mutt and others ask so for the mechanisms.
             self._listing("mechanisms follow", self._announced())
             return None
         if len(words) > 2:

@@ -34,6 +34,7 @@ from proxy.adapters.authority import (
 )
 from proxy.adapters.certificate import client_context, device_context, server_context
 from proxy.domain.errors import BadConfig
+from tests.needs import need
 
 NAME = "pop.example.org"
 ADDRESS = "203.0.113.7"
@@ -66,10 +67,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]
 
 @pytest.fixture
 def openssl() -> str:
-    program = shutil.which("openssl")
-    if program is None and os.environ.get("CI") == "true":
-        pytest.fail("openssl is not installed")
-    return program or pytest.skip("openssl is not installed")
+    return need("openssl")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -16,21 +14,9 @@ from tests.e2e.clients import Program
 from tests.e2e.devices import Endpoint, Login
 from tests.e2e.dovecot import Dovecot, DovecotUnusable
 from tests.e2e.rig import Rig
+from tests.needs import cannot
 
 DirectMails = Callable[[type[Program]], tuple[Counter[bytes], Counter[bytes]]]
-
-
-def cannot(reason: str) -> None:
-    """Skip; but CI has everything, and there a test that cannot run is one that failed."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-def need(program: str) -> None:
-    """The test needs this executable."""
-    if shutil.which(program) is None:
-        cannot(f"{program} is not installed")
 
 
 @pytest.fixture(scope="session")

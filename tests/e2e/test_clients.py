@@ -6,9 +6,10 @@ import pytest
 
 from tests.corpus import corpus, large_mail, normalise
 from tests.e2e.clients import PROGRAMS, Program
-from tests.e2e.conftest import DirectMails, need
+from tests.e2e.conftest import DirectMails
 from tests.e2e.devices import Security
 from tests.e2e.rig import Rig, assert_same_mails, login, one_each, poll_together
+from tests.needs import need
 
 pytestmark = pytest.mark.e2e
 

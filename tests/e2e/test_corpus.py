@@ -9,11 +9,12 @@ import pytest
 from tests.certificates import Certificates, make_certificates
 from tests.corpus import corpus, dots_first, large_mail, name_of, normalise
 from tests.e2e.clients import PROGRAMS, Program
-from tests.e2e.conftest import DirectMails, need
+from tests.e2e.conftest import DirectMails
 from tests.e2e.devices import Endpoint, Login, PollFailed, Security
 from tests.e2e.dovecot import Dovecot
 from tests.e2e.poplib_device import logged_in
 from tests.e2e.rig import Rig, assert_same_mails, one_each, small_mails
+from tests.needs import need
 
 pytestmark = pytest.mark.e2e
 

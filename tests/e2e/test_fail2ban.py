@@ -11,11 +11,11 @@ import pytest
 
 from proxy.adapters.logs import LogObserver, configure
 from proxy.domain.facts import Fact, LoginRefused, SessionEnded, SyncFailed
-from tests.e2e.conftest import need
 from tests.e2e.devices import Login, PollFailed
 from tests.e2e.poplib_device import PoplibDevice
 from tests.e2e.rig import Rig
 from tests.e2e.waiting import eventually
+from tests.needs import need
 
 pytestmark = pytest.mark.e2e
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import need
 from tests.e2e.devices import Login
 from tests.e2e.poplib_device import TIMEOUT, Session
 from tests.e2e.processes import bound
 from tests.e2e.proxy import ProxyProcess
 from tests.e2e.rig import Rig, small_mails
 from tests.e2e.waiting import eventually
+from tests.needs import need
 
 pytestmark = pytest.mark.e2e
 

@@ -6,7 +6,6 @@ import pytest
 
 from tests.certificates import make_certificates
 from tests.corpus import corpus, normalise
-from tests.e2e.conftest import cannot
 from tests.e2e.devices import Endpoint, Login, PollFailed, Security
 from tests.e2e.more_clients import AnotherProgram, Fdm, Mutt, Node, Perl, Ruby, Unavailable
 from tests.e2e.rig import (
@@ -17,6 +16,7 @@ from tests.e2e.rig import (
     one_each,
     small_mails,
 )
+from tests.needs import cannot
 
 pytestmark = pytest.mark.e2e
 

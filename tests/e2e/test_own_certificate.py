@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import make_certificates
-from tests.e2e.conftest import need
 from tests.e2e.devices import Endpoint, Login
 from tests.e2e.poplib_device import TIMEOUT, connect
 from tests.e2e.proxy import ProxyProcess, Table
 from tests.e2e.rig import Rig, small_mails
 from tests.e2e.waiting import eventually
+from tests.needs import need
 
 pytestmark = pytest.mark.e2e
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.clients import Fetchmail
-from tests.e2e.conftest import need
 from tests.e2e.dovecot import User
 from tests.e2e.poplib_device import PoplibDevice, logged_in
 from tests.e2e.proxy import ProxyProcess, Table
 from tests.e2e.rig import Rig, assert_same_mails, login, poll_together, small_mails
+from tests.needs import need
 
 pytestmark = pytest.mark.e2e
 

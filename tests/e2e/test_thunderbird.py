@@ -6,7 +6,6 @@ import pytest
 
 from tests.certificates import make_certificates
 from tests.corpus import corpus
-from tests.e2e.conftest import cannot
 from tests.e2e.devices import Endpoint, Login, PollFailed, Security
 from tests.e2e.more_clients import Unavailable
 from tests.e2e.rig import (
@@ -18,6 +17,7 @@ from tests.e2e.rig import (
     small_mails,
 )
 from tests.e2e.thunderbird import Thunderbird
+from tests.needs import cannot
 
 pytestmark = pytest.mark.e2e
 

@@ -114,6 +114,14 @@ def test_a_fault_is_told_by_its_response_code(error: ProxyError, code: str) -> N
     assert reply_to(error)[1] == code
 
 
+@pytest.mark.parametrize(("error", "code"), CODES)
+def test_what_passes_by_itself_asks_to_wait_and_nothing_else_does(
+    error: ProxyError, code: str
+) -> None:
+    """RFC 3206 §4: fetchmail looks for the word, and stops polling without it."""
+    assert ("wait" in reply_to(error)[0]) is (code == "SYS/TEMP")
+
+
 async def test_a_response_code_stands_in_brackets_behind_err() -> None:
     """RFC 2449 §8."""
     async with connected(Drop([])) as client:

@@ -91,9 +91,10 @@ def test_a_response_longer_than_the_limit_is_refused() -> None:
     assert login_of(machine, long_name) == pop3.PasswordLogin("x" * 5000, b"right")
 
 
-def test_auth_alone_lists_the_mechanisms() -> None:
-    """RFC 5034 §6 and RFC 1734: Outlook Express and mutt ask so."""
-    assert say(server(), b"AUTH") == b"+OK mechanisms follow\r\nPLAIN\r\nLOGIN\r\n.\r\n"
+@pytest.mark.parametrize("command", [b"AUTH", b"AUTH "])
+def test_auth_alone_lists_the_mechanisms(command: bytes) -> None:
+    """RFC 5034 §6: mutt and Outlook ask so, the latter with a blank behind it."""
+    assert say(server(), command) == b"+OK mechanisms follow\r\nPLAIN\r\nLOGIN\r\n.\r\n"
 
 
 @pytest.mark.parametrize("authzid", [b"", b"alice"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import shutil
 import subprocess
 
 import pytest
@@ -22,6 +21,7 @@ from proxy.wire.scram import (
     ScramServer,
     scram_keys,
 )
+from tests.needs import need
 from tests.wire.scram_client import CLIENT_NONCE, ScramClient
 
 SALT = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
@@ -432,13 +432,12 @@ def test_anything_as_the_final_message_is_answered_or_refused(message: bytes) ->
 # --- another implementation ---------------------------------------------------------------------
 
 
-@pytest.mark.skipif(shutil.which("gsasl") is None, reason="gsasl is not installed")
 @pytest.mark.parametrize(("name", "password"), [("us,=er", "pencil"), ("j\u00fc", "\u2168\u00a0x")])
 def test_gsasl_and_the_server_believe_each_other(name: str, password: str) -> None:
     machine = server()
     options = ["-m", "SCRAM-SHA-256", "-a", name, "-p", password, "--no-cb"]
     with subprocess.Popen(
-        ["gsasl", "--client", "--quiet", *options],
+        [need("gsasl"), "--client", "--quiet", *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={"PATH": "/usr/bin:/usr/local/bin", "LC_ALL": "C.UTF-8"},
