@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy import __version__
-from proxy.adapters.authority import describe
+from proxy.adapters.certificate_files import describe
 from proxy.adapters.clock import SystemClock
 from proxy.adapters.device_certificate import CertificateSource, OwnIssuer
 from proxy.adapters.entropy import SystemEntropy

@@ -8,26 +8,32 @@ constraints, RFC 5280 §4.2.1.10): whoever steals the key can pose as this proxy
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import ipaddress
 import os
-import re
 import socket
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import pkcs12 as pkcs12_format
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from proxy.adapters.certificate_files import key_pem, read_key, write_durably
+from proxy.adapters.certificate_names import (
+    COMMON_NAME_LIMIT,
+    CertificateName,
+    common_name,
+    constraints_for,
+    may_sign,
+    names_in,
+    own_names,
+    parsed,
+    shortened,
+)
 from proxy.domain.errors import BadConfig
 
 AUTHORITY_LIFETIME = timedelta(days=3650)
@@ -46,66 +52,12 @@ RENEW_BEFORE = timedelta(days=30)
 CLOCK_SKEW = timedelta(days=1)
 """A device whose clock is behind must not find a certificate not yet valid."""
 
-PRIVATE_SUFFIXES = ("home.arpa", "local", "lan", "home", "internal", "fritz.box")
-"""Domains of home and office networks: reserved for them, or long in use there."""
-
-PRIVATE_NETWORKS = tuple(
-    ipaddress.ip_network(text)
-    for text in (
-        "127.0.0.0/8",
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "100.64.0.0/10",
-        "169.254.0.0/16",
-        "::1/128",
-        "fc00::/7",
-        "fe80::/10",
-    )
-)
-
-TOP_LEVEL_DOMAINS = frozenset(
-    "app apple art audio black blue box cafe cam camera cat center cloud computer cool dev digital"  # noqa: SIM905 - a column of eighty lines says no more
-    " dog email family farm fun game games global green guru haus host hosting house link live"
-    " media monster network ninja office one online page pet phone pink play plus prod pub red run"
-    " secure security services shop site software solar space storage store stream studio support"
-    " systems team tech tools top tube video vip watch wiki work world xyz zero zip zone".split()
-)
-"""Words that people call computers, and under which others have web sites. As a constraint such a
-name would let the authority sign for all of them."""
-
-HOST_NAME = re.compile(
-    r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*"
-    r"(?!\d+\Z)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?",
-)
-"""Lower case. A last label of digits alone is an address with a slip in it (RFC 1123 §2.1)."""
-
-LIKE_A_HOST = re.compile(r"[A-Za-z0-9._-]+")
-
-COMMON_NAME_LIMIT = 64
-"""Octets (ub-common-name, RFC 5280 appendix A.1)."""
-
-CertificateName = x509.DNSName | x509.IPAddress
-
 
 @dataclass(frozen=True, slots=True)
 class CertificateFiles:
     certificate: Path
     """PEM, the chain after it; of our own making: leaf, then the authority."""
     private_key: Path
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateFacts:
-    """What people compare when they look at a certificate."""
-
-    subject: str
-    """RFC 4514 text; "" when it names nobody."""
-    names: tuple[str, ...]
-    """DNS names and IP addresses, in the certificate's order."""
-    not_after: datetime
-    fingerprint: str
-    """See `fingerprint`."""
 
 
 def _utc_now() -> datetime:
@@ -133,7 +85,7 @@ class Authority:
             OSError: the directory cannot be written, or the authority in it cannot be used.
             BadConfig: one of `names` is neither a DNS name nor an IP address.
         """
-        asked = _parsed(names)
+        asked = parsed(names)
         with self._alone():
             self._authority(asked)
         return self.ca_file
@@ -148,12 +100,12 @@ class Authority:
             BadConfig: one of `names` is neither a DNS name nor an IP address, or lies outside what
                 the authority may sign for. Nothing has changed.
         """
-        asked = _parsed(names)
+        asked = parsed(names)
         with self._alone():
             ca = self._authority(asked)
-            if outside := [name for name in asked if not _may_sign(ca, name)]:
+            if outside := [name for name in asked if not may_sign(ca, name)]:
                 raise BadConfig([self._outside(name) for name in outside])
-            own = [name for name in _own_names() if _may_sign(ca, name)]
+            own = [name for name in own_names() if may_sign(ca, name)]
             wanted = list(dict.fromkeys([*asked, *own]))
             if not self._serves(ca, wanted):
                 self._make_server_certificate(ca, wanted)
@@ -172,10 +124,10 @@ class Authority:
             ca = self._authority(())
             ca_key = self._signing_key(ca)
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_common_name(login), key.public_key(), issuer=ca.subject)
+        builder = _builder(common_name(login), key.public_key(), issuer=ca.subject)
         builder = self._for_the_time(builder, DEVICE_LIFETIME, ca)
         builder = _end_entity(builder, ca_key, ExtendedKeyUsageOID.CLIENT_AUTH)
-        return _pem(key), builder.sign(ca_key, hashes.SHA256())
+        return key_pem(key), builder.sign(ca_key, hashes.SHA256())
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -203,8 +155,8 @@ class Authority:
 
     def _make_authority(self, asked: Sequence[CertificateName]) -> x509.Certificate:
         key = ec.generate_private_key(ec.SECP256R1())
-        common_name = _cut(f"pop3-sync-proxy on {socket.gethostname()}", COMMON_NAME_LIMIT)
-        builder = _builder(common_name, key.public_key(), issuer=None)
+        subject = shortened(f"pop3-sync-proxy on {socket.gethostname()}", COMMON_NAME_LIMIT)
+        builder = _builder(subject, key.public_key(), issuer=None)
         now = self._clock()
         ca = (
             builder.not_valid_before(now - CLOCK_SKEW)
@@ -218,16 +170,16 @@ class Authority:
                 ),
                 critical=False,
             )
-            .add_extension(_constraints([*asked, *_own_names()]), critical=True)
+            .add_extension(constraints_for([*asked, *own_names()]), critical=True)
             .sign(key, hashes.SHA256())
         )
         # The certificate comes last: whoever finds it finds the key that belongs to it.
-        _write(self._ca_key_file, _pem(key), mode=0o600)
-        _write(self.ca_file, ca.public_bytes(serialization.Encoding.PEM), mode=0o644)
+        write_durably(self._ca_key_file, key_pem(key), mode=0o600)
+        write_durably(self.ca_file, ca.public_bytes(serialization.Encoding.PEM), mode=0o644)
         return ca
 
     def _signing_key(self, ca: x509.Certificate) -> ec.EllipticCurvePrivateKey:
-        key = _read_key(self._ca_key_file)
+        key = read_key(self._ca_key_file)
         # A new authority would be one that no computer trusts: the operator has to know.
         if key is None or key.public_key() != ca.public_key():
             raise OSError(
@@ -242,10 +194,10 @@ class Authority:
             pem = self._server.certificate.read_bytes()
             leaf, *chain = x509.load_pem_x509_certificates(pem)
             leaf.verify_directly_issued_by(ca)
-            names = _names_in(leaf)
+            names = names_in(leaf)
         except (FileNotFoundError, ValueError, TypeError, InvalidSignature):
             return False
-        key = _read_key(self._server.private_key)
+        key = read_key(self._server.private_key)
         now, end = self._clock(), leaf.not_valid_after_utc
         return (
             chain == [ca]
@@ -264,19 +216,19 @@ class Authority:
         ca_key = self._signing_key(ca)
         # A key that is there stays: then one write changes all, and nobody, at no instant, finds
         # a certificate with another one's key.
-        key = _read_key(self._server.private_key)
+        key = read_key(self._server.private_key)
         if key is None:
             key = ec.generate_private_key(ec.SECP256R1())
-            _write(self._server.private_key, _pem(key), mode=0o600)
+            write_durably(self._server.private_key, key_pem(key), mode=0o600)
         texts = (str(name.value) for name in names)
-        common_name = next(text for text in texts if len(text) <= COMMON_NAME_LIMIT)
-        builder = _builder(common_name, key.public_key(), issuer=ca.subject)
+        subject = next(text for text in texts if len(text) <= COMMON_NAME_LIMIT)
+        builder = _builder(subject, key.public_key(), issuer=ca.subject)
         builder = self._for_the_time(builder, SERVER_LIFETIME, ca)
         builder = _end_entity(builder, ca_key, ExtendedKeyUsageOID.SERVER_AUTH)
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         leaf = builder.sign(ca_key, hashes.SHA256())
         chain = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (leaf, ca))
-        _write(self._server.certificate, chain, mode=0o644)
+        write_durably(self._server.certificate, chain, mode=0o644)
 
     def _for_the_time(
         self, builder: x509.CertificateBuilder, lifetime: timedelta, ca: x509.Certificate
@@ -294,183 +246,6 @@ class Authority:
             f"Remove {self.ca_file}, and a new one is made at the next start; each computer must"
             " then trust the new one, and devices with a certificate need a new one"
         )
-
-
-def fingerprint(certificate_pem_path: Path) -> str:
-    """SHA-256 of the first certificate (DER), as browsers show it: AB:CD:…
-
-    Raises:
-        OSError: the file cannot be read.
-        BadConfig: it holds no certificate.
-    """
-    return _colons(_first(certificate_pem_path))
-
-
-def describe(path: Path) -> CertificateFacts:
-    """The first certificate of a PEM file.
-
-    Raises:
-        OSError: the file cannot be read.
-        BadConfig: it holds no certificate.
-    """
-    certificate = _first(path)
-    try:
-        names = tuple(str(name.value) for name in _names_in(certificate))
-    except ValueError as error:
-        raise BadConfig([f"{path}: names that cannot be read: {error}"]) from None
-    return CertificateFacts(
-        subject=certificate.subject.rfc4514_string(),
-        names=names,
-        not_after=certificate.not_valid_after_utc,
-        fingerprint=_colons(certificate),
-    )
-
-
-def pkcs12(private_key: str, certificate: str, authority: str, password: str) -> bytes:
-    """One file, under a password, that mail programs import (RFC 7292); the rest is PEM.
-
-    Triple DES and SHA-1 are what every program reads: Windows before 10 and macOS before 15 know
-    nothing newer here. What protects the key is the password, which has to be a random one.
-    """
-    key = serialization.load_pem_private_key(private_key.encode(), None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError("not a key of a device certificate")
-    leaf = x509.load_pem_x509_certificate(certificate.encode())
-    encryption = (
-        serialization.PrivateFormat.PKCS12.encryption_builder()
-        .kdf_rounds(50_000)
-        .key_cert_algorithm(pkcs12_format.PBES.PBESv1SHA1And3KeyTripleDESCBC)
-        .hmac_hash(hashes.SHA1())  # noqa: S303 - see above
-        .build(password.encode())
-    )
-    (common_name,) = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    ca = x509.load_pem_x509_certificate(authority.encode())
-    name = str(common_name.value).encode()
-    return pkcs12_format.serialize_key_and_certificates(name, key, leaf, [ca], encryption)
-
-
-def _first(path: Path) -> x509.Certificate:
-    pem = path.read_bytes()
-    try:
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError:
-        raise BadConfig([f"{path}: not a certificate"]) from None
-
-
-def _colons(certificate: x509.Certificate) -> str:
-    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
-
-
-# --- Names -------------------------------------------------------------------------------------
-
-
-def _parsed(names: Sequence[str]) -> list[CertificateName]:
-    """Raises:
-    BadConfig: with every one that is neither a DNS name nor an IP address.
-    """
-    parsed = [(text, _parse(text)) for text in names]
-    if wrong := [text for text, name in parsed if name is None]:
-        raise BadConfig(
-            [f"{text!r}: neither an IP address nor a DNS name in ASCII" for text in wrong]
-        )
-    return [name for _, name in parsed if name is not None]
-
-
-def _parse(text: str) -> CertificateName | None:
-    try:
-        # A zone (fe80::1%eth0) means something on one machine alone, and has no place in there.
-        return x509.IPAddress(ipaddress.ip_address(text.partition("%")[0]))
-    except ValueError:
-        name = text.lower().removesuffix(".")
-        return x509.DNSName(name) if HOST_NAME.fullmatch(name) else None
-
-
-def _own_names() -> list[CertificateName]:
-    """The likeliest to be used first; those that cannot stand in a certificate are left out."""
-    host = socket.gethostname()
-    texts = [host, _full_name(host), f"{host.partition('.')[0]}.local", "localhost"]
-    names = [_parse(text) for text in [*texts, "127.0.0.1", "::1"] if not _is_top_level(text)]
-    return list(dict.fromkeys(name for name in names if name is not None))
-
-
-@lru_cache(maxsize=1)
-def _full_name(host: str) -> str:
-    # Remembered, since it may ask the network, and the caller has a loop to keep running.
-    try:
-        return socket.getfqdn(host)
-    except UnicodeError:  # Not ASCII, or a label too long to ask for.
-        return host
-
-
-def _is_top_level(name: str) -> bool:
-    # Every code of two letters is a country's, or may become one's.
-    label = name.lower().removesuffix(".")
-    return label in TOP_LEVEL_DOMAINS or (len(label) == 2 and label.isalpha())
-
-
-def _constraints(names: Sequence[CertificateName]) -> x509.NameConstraints:
-    private: list[x509.GeneralName] = [
-        *(x509.DNSName(suffix) for suffix in PRIVATE_SUFFIXES),
-        *(x509.IPAddress(network) for network in PRIVATE_NETWORKS),
-    ]
-    permitted = x509.NameConstraints(private, None)
-    more = [_as_subtree(name) for name in dict.fromkeys(names) if not _within(permitted, name)]
-    return x509.NameConstraints([*private, *more], None)
-
-
-def _as_subtree(name: CertificateName) -> CertificateName:
-    if isinstance(name, x509.DNSName):
-        return name
-    return x509.IPAddress(ipaddress.ip_network(name.value))
-
-
-def _may_sign(ca: x509.Certificate, name: CertificateName) -> bool:
-    try:
-        constraints = ca.extensions.get_extension_for_class(x509.NameConstraints).value
-    except x509.ExtensionNotFound:
-        return True
-    return _within(constraints, name)
-
-
-def _within(constraints: x509.NameConstraints, name: CertificateName) -> bool:
-    """Only what we make ourselves is looked at: permitted DNS names and networks."""
-    return any(_holds(permitted, name) for permitted in constraints.permitted_subtrees or ())
-
-
-def _holds(permitted: x509.GeneralName, name: CertificateName) -> bool:
-    if isinstance(name, x509.DNSName):
-        domain = permitted.value if isinstance(permitted, x509.DNSName) else None
-        return domain is not None and f".{name.value}".endswith(f".{domain}")
-    network = permitted.value if isinstance(permitted, x509.IPAddress) else None
-    if isinstance(network, ipaddress.IPv4Network | ipaddress.IPv6Network):
-        return name.value in network
-    return False
-
-
-def _names_in(certificate: x509.Certificate) -> list[CertificateName]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return [name for name in names if isinstance(name, x509.DNSName | x509.IPAddress)]
-
-
-def _common_name(login: str) -> str:
-    # With no other name to look at, OpenSSL holds a common name that could be a host's against
-    # the constraints.
-    text = f"login {login}" if LIKE_A_HOST.fullmatch(login) else login
-    if len(text.encode()) <= COMMON_NAME_LIMIT:
-        return text
-    digest = hashlib.sha256(login.encode()).hexdigest()[:16]
-    return f"{_cut(text, COMMON_NAME_LIMIT - len(digest) - 1)}~{digest}"
-
-
-def _cut(text: str, limit: int) -> str:
-    """At most so many octets of UTF-8, and no half character."""
-    return text.encode(errors="replace")[:limit].decode(errors="ignore")
-
-
-# --- Certificates ------------------------------------------------------------------------------
 
 
 def _builder(
@@ -517,40 +292,3 @@ def _key_usage(*, authority: bool) -> x509.KeyUsage:
 
 
 # --- Files -------------------------------------------------------------------------------------
-
-
-def _read_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
-    """None: there is none that we could have made."""
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except (FileNotFoundError, ValueError, TypeError):  # TypeError: it needs a passphrase.
-        return None
-    return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
-
-
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-
-
-def _write(path: Path, content: bytes, *, mode: int) -> None:
-    """Whole or not at all, also after a crash."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

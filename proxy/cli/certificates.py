@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from proxy.adapters.authority import describe, pkcs12
+from proxy.adapters.certificate_files import describe, pkcs12
 from proxy.adapters.entropy import SystemEntropy
 from proxy.app import certificate_of
 from proxy.cli.common import (

@@ -25,14 +25,10 @@ from cryptography.hazmat.primitives.serialization import pkcs12 as pkcs12_format
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from proxy.adapters import authority as authority_module
-from proxy.adapters.authority import (
-    Authority,
-    CertificateFiles,
-    describe,
-    fingerprint,
-    pkcs12,
-)
+from proxy.adapters import certificate_files, certificate_names
+from proxy.adapters.authority import Authority, CertificateFiles
 from proxy.adapters.certificate import client_context, device_context, server_context
+from proxy.adapters.certificate_files import describe, fingerprint, pkcs12
 from proxy.domain.errors import BadConfig
 from tests.needs import need
 
@@ -56,13 +52,13 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]
     """Gives the machine another name; it begins as `HOST`."""
 
     def rename(name: str, full: str) -> None:
-        authority_module._full_name.cache_clear()
+        certificate_names._full_name.cache_clear()
         monkeypatch.setattr(socket, "gethostname", lambda: name)
         monkeypatch.setattr(socket, "getfqdn", lambda _="": full)
 
     rename(HOST, f"{HOST}.example.net")
     yield rename
-    authority_module._full_name.cache_clear()
+    certificate_names._full_name.cache_clear()
 
 
 @pytest.fixture
@@ -617,7 +613,7 @@ async def test_a_crash_at_any_write_heals_at_the_next_call(
     if lost:
         authority.server_certificate([])
         (tmp_path / lost).unlink()
-    write, writes = authority_module._write, count()
+    write, writes = certificate_files.write_durably, count()
 
     def crash(path: Path, content: bytes, *, mode: int) -> None:
         at_this_one = next(writes) == number
@@ -627,7 +623,7 @@ async def test_a_crash_at_any_write_heals_at_the_next_call(
             raise OSError("power cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr(authority_module, "_write", crash)
+        patch.setattr(authority_module, "write_durably", crash)
         with pytest.raises(OSError, match="power cut"):
             authority.server_certificate([])
     trusted = authority.ca_file.read_bytes() if authority.ca_file.exists() else None
