@@ -51,7 +51,7 @@ async def to_the_end(work: Awaitable[T]) -> T:
 
     A cancellation is raised once the work is done.
     """
-    task = asyncio.ensure_future(work)
+    task = asyncio.ensure_future(work, loop=asyncio.get_running_loop())
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from proxy.domain.model import Credentials
 from proxy.domain.policy import AccountPolicy
+from proxy.domain.retention import expire_days
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,16 @@ class Directory:
         self._declared = {account.name: account for account in declared}
         self.default = default
         self.pass_through = pass_through
+        days = {expire_days(account.policy) for account in self._declared.values()}
+        self.expire_differs = bool(days - {expire_days(default)})
+        """Whether messages of some account stay for another time than the default policy's."""
 
     def replace(self, new: Directory) -> None:
         """Take over the content of another one."""
         self._declared = new._declared
         self.default = new.default
         self.pass_through = new.pass_through
+        self.expire_differs = new.expire_differs
 
     def declared(self, name: str) -> DeclaredAccount | None:
         return self._declared.get(name)

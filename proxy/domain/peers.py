@@ -6,14 +6,19 @@ A peer without an address (a Unix socket) is "local".
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from proxy.domain.model import is_valid_device_name
 
 LOCAL = "local"
 
+CACHED = 4096
+"""Addresses remembered: a session asks about its own some five times."""
+
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
+@lru_cache(maxsize=CACHED)
 def parse_address(text: str) -> IPAddress | None:
     """An IP address; one that is IPv4 in IPv6's clothes (::ffff:192.0.2.1) is given as IPv4."""
     try:
@@ -24,6 +29,7 @@ def parse_address(text: str) -> IPAddress | None:
     return mapped or address
 
 
+@lru_cache(maxsize=CACHED)
 def neighbourhood(peer: str) -> str:
     """What limits count as one peer: an IPv4 address, or the /64 that one household gets."""
     address = parse_address(peer)

@@ -82,9 +82,8 @@ class Logins:
 
     @property
     def expire(self) -> Expire:
-        default = expire_days(self._directory.default)
-        others = {expire_days(account.policy) for account in self._directory.all_declared()}
-        return Expire(default, may_differ=bool(others - {default}))
+        directory = self._directory
+        return Expire(expire_days(directory.default), may_differ=directory.expire_differs)
 
     @property
     def announces_scram(self) -> bool:
