@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: help install run demo test check bench format requirements clean
+.PHONY: help install run demo test check bench fuzz format requirements clean
 
 help:            ## list these doors
 	@grep -hE '^[a-z]+: .*##|^[a-z]+: *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -36,6 +36,10 @@ check: $(READY)    ## format, lint, types, import rules
 bench: $(READY)    ## measure; prints ratios and numbers
 	$(BIN)/python -m tests.bench
 
+fuzz: $(READY)     ## fuzz: TARGET=server_machine, sasl_layer or proxy_header, RUNS=1000000
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
+	$(BIN)/python -m tests.fuzz $(or $(TARGET),server_machine) --runs $(or $(RUNS),1000000)
+
 format: $(READY)   ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -45,6 +49,8 @@ requirements:    ## pin all dependencies anew, with hashes (needs uv)
 	  --no-emit-index-url --no-emit-find-links -o requirements/run.txt pyproject.toml
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --group dev -o requirements/dev.txt pyproject.toml
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --group fuzz -o requirements/fuzz.txt
 
 clean:           ## remove what the other doors made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
