@@ -72,15 +72,15 @@ def device_certificate(
     device: str,
     out: Annotated[
         Path,
-        typer.Option(help="Where to write it: .p12 for Thunderbird and Outlook, .pem for others."),
+        typer.Option(help="Where to write it: .p12 for phones, .pem for programs such as mpop."),
     ],
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Make a certificate that a device may log in with instead of a password.
 
-    An earlier one of the device ends. The mail program has to use AUTH EXTERNAL ("TLS
-    certificate" in Thunderbird), and client_certificates under [pop3] has to be true.
+    An earlier one of the device ends. The mail program has to know AUTH EXTERNAL, as K-9, mpop and
+    curl do, and client_certificates under [pop3] has to be true.
     """
     with errors_end_the_command():
         if out.suffix not in (".p12", ".pem"):

@@ -57,6 +57,17 @@ class _Admitted:
     """The device whose own credential it was; None: the account's password."""
 
 
+def _what_was_tried(proof: Proof) -> bytes:
+    """Equal for two tries of the same secret; what a SCRAM proof was made of nobody knows."""
+    match proof:
+        case PasswordProof(password=password):
+            return password
+        case ScramProof(challenge=challenge):
+            return challenge.nonce.encode()
+        case CertificateProof(fingerprint=fingerprint):
+            return fingerprint
+
+
 class Logins:
     """The door that device sessions log in at; see `face.Door`."""
 
@@ -100,9 +111,7 @@ class Logins:
         username = proof.challenge.username if isinstance(proof, ScramProof) else proof.username
         came = asyncio.get_running_loop().time()
         name, asked = await self._resolve(username)
-        password = b""
         if isinstance(proof, PasswordProof):
-            password = proof.password
             came += await self._turn(peer, name, username)
         try:
             admitted = await self._admit(proof, name, peer)
@@ -116,7 +125,7 @@ class Logins:
                 await self._syncs.wait_fresh(account.name, declared.credentials)
         except BadLogin as error:
             self._refused(peer, username, "credentials", error)
-            await self._throttle.failed(peer, name, password, came)
+            await self._throttle.failed(peer, name, _what_was_tried(proof), came)
             raise
         except TooManyRefusals as error:
             self._refused(peer, username, "too_many_upstream", error)

@@ -83,14 +83,14 @@ class Throttle:
     def succeeded(self, peer: str, account: str) -> None:
         self._known.add((neighbourhood(peer), account))
 
-    async def failed(self, peer: str, account: str, password: bytes, came: float) -> None:
+    async def failed(self, peer: str, account: str, secret: bytes, came: float) -> None:
         """Count a refused login that came at this time of the loop, and wait until it is answered.
 
         A forgotten program that tries the same old password over and over counts once.
         """
         now = asyncio.get_running_loop().time()
         place = neighbourhood(peer)
-        tried = hmac.digest(self._key, f"{place}\0{account}\0".encode() + password, "sha256")
+        tried = hmac.digest(self._key, f"{place}\0{account}\0".encode() + secret, "sha256")
         if tried not in self._failed and not self.knows(peer, account):
             self._addresses.failed(place, now)
             self._accounts.failed(account, now)

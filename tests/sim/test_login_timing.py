@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from proxy.app import Core
 from proxy.demo.upstream import Mailbox, MailboxServer
 from proxy.domain.directory import DeclaredAccount, Directory
-from proxy.domain.errors import BadLogin
+from proxy.domain.errors import BadLogin, TooManyFailures
 from proxy.domain.facts import Fact, LoginRefused
 from proxy.domain.model import Credentials
 from proxy.domain.policy import AccountPolicy, LimitsPolicy, SessionPolicy, UpstreamServer
@@ -51,17 +52,21 @@ async def proxy(sim: SimWorld, folder: Path, witness: Witness) -> Core:
     return core
 
 
+async def try_once(core: Core, name: str, peer: str, password: bytes, *, scram: bool) -> None:
+    proof: Proof = PasswordProof(name, password)
+    if scram:
+        proof = ScramProof(await core.logins.scram(name, peer), None)
+    await core.logins.login(proof, peer)
+
+
 async def refused(
     core: Core, name: str, peer: str, *, scram: bool
 ) -> tuple[float, tuple[str, str]]:
     """How long it took, and the reply."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    proof: Proof = PasswordProof(name, b"guess")
-    if scram:
-        proof = ScramProof(await core.logins.scram(name, peer), None)
     with pytest.raises(BadLogin) as error:
-        await core.logins.login(proof, peer)
+        await try_once(core, name, peer, b"guess", scram=scram)
     return loop.time() - began, reply_to(error.value)
 
 
@@ -83,6 +88,22 @@ def test_unknown_names_and_wrong_passwords_cannot_be_told_apart(
         assert len(witness.refused) == len(names)
 
     simulate(seed, story)
+
+
+@pytest.mark.parametrize("scram", [False, True])
+def test_every_other_guess_counts_whatever_the_mechanism(tmp_path: Path, scram: bool) -> None:
+    async def story(sim: SimWorld) -> None:
+        core = await proxy(sim, tmp_path, Witness())
+
+        async def guess_on() -> None:
+            for number in range(100):
+                with suppress(BadLogin):
+                    await try_once(core, DECLARED, "198.51.100.1", b"%d" % number, scram=scram)
+
+        with pytest.raises(TooManyFailures):
+            await guess_on()
+
+    simulate(1, story)
 
 
 def test_a_scram_challenge_for_nobody_is_as_lasting_as_one_for_somebody(tmp_path: Path) -> None:
