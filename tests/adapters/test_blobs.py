@@ -298,3 +298,13 @@ async def test_what_is_stored_is_readable_by_its_owner_alone(tmp_path: Path, exi
     assert {stat.S_IMODE(p.stat().st_mode) for p in made if p.is_file()} == {0o600}
     assert {stat.S_IMODE(p.stat().st_mode) for p in made if p.is_dir()} == {0o700}
     await store.close()
+
+
+def test_work_that_must_end_is_never_begun_on_a_loop_that_does_not_run() -> None:
+    """A coroutine that is collected runs its `finally` outside of any loop; asyncio would make one
+    for it, and the work would lie there."""
+    work = asyncio.sleep(0)
+    driven = blobs.to_the_end(work)
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        driven.send(None)
+    work.close()
