@@ -30,11 +30,9 @@ from proxy.services.replies import reply_to
 from proxy.services.sessions import Sessions
 from proxy.services.transaction import Transaction
 from proxy.wire import pop3_events as pop3
-from proxy.wire.pop3_server import Offer, Pop3Server
+from proxy.wire.pop3_server import OUTPUT_LIMIT, Offer, Pop3Server
 from proxy.wire.proxy_header import ProxyHeader, ProxyHeaderError, ProxyHeaderReader
 
-OUTPUT = 64 * 1024
-"""Octets of answers that are collected before they are sent."""
 TURN = 512 * 1024
 """Octets sent before other sessions get their turn."""
 INPUT_LIMIT = 64 * 1024
@@ -220,9 +218,9 @@ class Pop3Session(asyncio.Protocol):
                 self._send_on(self._transaction)
             elif (event := self._machine.next_event()) is not None:
                 self._answer(event)
-            else:
+            elif self._machine.output_octets < OUTPUT_LIMIT:
                 break
-            if self._machine.output_octets >= OUTPUT:
+            if self._machine.output_octets >= OUTPUT_LIMIT:
                 sent += self._flush()
         if self._closing:
             return

@@ -39,6 +39,9 @@ from proxy.wire.pop3_events import (
 )
 from proxy.wire.scram import ScramKeys
 
+OUTPUT_LIMIT = 64 * 1024
+"""Octets of answers that wait to be sent: a client that reads nothing is answered no further."""
+
 LANGUAGES = {"en": "English", "i-default": "English"}
 """RFC 6856 §3: tags of the languages our texts are in, with the name of each in itself."""
 
@@ -111,8 +114,12 @@ class Pop3Server:
         return data
 
     def next_event(self) -> Event | None:
-        """The next thing to decide, or None: an answer is owed, or no whole line is there."""
-        while self._owed is None:
+        """The next thing to decide.
+
+        None: an answer is owed, no whole line is there, or `OUTPUT_LIMIT` octets are to be sent
+        first.
+        """
+        while self._owed is None and self._output_octets < OUTPUT_LIMIT:
             limit = SASL_LINE_LIMIT if self._exchange else self._offer.line_limit
             line = self._lines.next_line(limit)
             if line is None:
@@ -266,6 +273,7 @@ class Pop3Server:
         self._put(b"+OK\r\n")
 
     def _user(self, rest: bytes) -> None:
+        self._username = None
         self._check_login_allowed()
         try:
             self._username = sasl.decode_name(rest.strip())
@@ -363,7 +371,9 @@ class Pop3Server:
             return
         wanted = words[0].decode("ascii", "replace").lower()
         # RFC 4647 §3.4, lookup: what is more special is served by what is less so.
-        tag = "en" if wanted == "*" else wanted if wanted in LANGUAGES else wanted.split("-")[0]
+        tag = "en" if wanted == "*" else wanted
+        while tag not in LANGUAGES and "-" in tag:
+            tag = tag.rpartition("-")[0]
         if len(words) > 1 or tag not in LANGUAGES:
             raise BadSyntax("that language is not available")
         self._put(f"+OK {tag} texts are in English\r\n".encode())

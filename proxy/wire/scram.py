@@ -33,6 +33,8 @@ MESSAGE_LIMIT = 8192
 # RFC 5802 §7. That a message is UTF-8 without NUL has been seen to before these are asked.
 _NONCE = re.compile(r"[!-+\--~]+")
 _SASLNAME = re.compile(r"(?:[^=,]|=2C|=3D)+")
+_SASLNAME_LIMIT = 1024
+"""Characters; normalising many thousands of them takes long."""
 _EXTENSION = re.compile(r"[A-Za-z]=[^,]+")
 _DEFINED = "aceimnprsv"
 """Attributes with a meaning, and so with a place, of their own (§5.1)."""
@@ -239,7 +241,7 @@ def _name(saslname: str) -> str:
     Raises:
         SaslError: malformed.
     """
-    if not _SASLNAME.fullmatch(saslname):
+    if len(saslname) > _SASLNAME_LIMIT or not _SASLNAME.fullmatch(saslname):
         raise SaslError("malformed user name")
     # In this order: "=3D2C" stands for "=2C".
     name = saslname.replace("=2C", ",").replace("=3D", "=")

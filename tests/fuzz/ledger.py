@@ -115,6 +115,8 @@ class Ledger:
             self._candidates = None
         if status.startswith(b"-ERR"):
             self._refusals += 1
+            if not in_exchange and _verb(line) == b"USER":
+                self._user = None
             expect(too_long or in_exchange or not self._is_fine(line), "a valid line was refused")
             return
         expect(not too_long, "a line beyond the limit was taken")

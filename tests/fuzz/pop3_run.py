@@ -11,7 +11,7 @@ from proxy.wire import pop3_events as pop3
 from proxy.wire import sasl
 from proxy.wire.dots import DotEncoder
 from proxy.wire.pop3 import Expire
-from proxy.wire.pop3_server import Offer, Pop3Server
+from proxy.wire.pop3_server import OUTPUT_LIMIT, Offer, Pop3Server
 from proxy.wire.scram import scram_keys
 from tests.fuzz.checks import expect
 from tests.fuzz.ledger import Ledger, check_status
@@ -86,7 +86,10 @@ class Run:
         while not self._over:
             event = self._machine.next_event()
             waiting = self._machine.waiting_octets
-            self._ledger.own(self._sent())
+            sent = self._sent()
+            self._ledger.own(sent)
+            if event is None and len(sent) >= OUTPUT_LIMIT:
+                continue
             if event is None:
                 self._ledger.settled(waiting)
                 return

@@ -46,7 +46,14 @@ def test_lang_alone_lists_the_languages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "tag"), [(b"en", b"en"), (b"EN-gb", b"en"), (b"*", b"en"), (b"i-default",) * 2]
+    ("wanted", "tag"),
+    [
+        (b"en", b"en"),
+        (b"EN-gb", b"en"),
+        (b"*", b"en"),
+        (b"i-default",) * 2,
+        (b"i-default-x", b"i-default"),
+    ],
 )
 def test_lang_answers_with_the_tag_that_holds_now(wanted: bytes, tag: bytes) -> None:
     """RFC 6856 §3."""

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.wire import pop3_events as pop3
 from proxy.wire.errors import LocalProtocolError
-from proxy.wire.pop3_server import Offer, Pop3Server, State
+from proxy.wire.pop3_server import OUTPUT_LIMIT, Offer, Pop3Server, State
 from tests.wire.feeding import every_way
 
 
@@ -50,6 +50,23 @@ def test_user_and_pass_make_a_login() -> None:
 
 def test_pass_without_user_is_refused() -> None:
     assert say(server(), b"PASS x").startswith(b"-ERR")
+
+
+def test_a_refused_user_name_ends_the_one_before() -> None:
+    machine = server()
+    say(machine, b"USER a")
+    assert say(machine, b"USER \xff").startswith(b"-ERR")
+    assert say(machine, b"PASS x").startswith(b"-ERR")
+
+
+def test_answers_that_nobody_fetches_stop_the_machine() -> None:
+    machine = server()
+    machine.receive(b"CAPA\r\n" * 5_000)
+    answered = 0
+    while machine.next_event() is None and machine.output_octets:
+        assert machine.output_octets < 2 * OUTPUT_LIMIT
+        answered += machine.data_to_send().count(b"+OK")
+    assert answered == 5_000
 
 
 def test_after_a_refused_password_user_is_needed_again() -> None:

@@ -217,6 +217,7 @@ def test_no_key_is_shown() -> None:
         # Who.
         b"n,,n=,r=rOprNGfwEbeRWgbNEkqO",
         b"n,,r=rOprNGfwEbeRWgbNEkqO",
+        b"n,,n=" + b"x" * 1025 + b",r=rOprNGfwEbeRWgbNEkqO",
         b"n,,n=a=b,r=rOprNGfwEbeRWgbNEkqO",
         b"n,,n=a=2c,r=rOprNGfwEbeRWgbNEkqO",
         b"n,,n=a=,r=rOprNGfwEbeRWgbNEkqO",
