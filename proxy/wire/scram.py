@@ -57,7 +57,7 @@ class ClientFirst:
 
 def scram_keys(password: bytes, salt: bytes, iterations: int) -> ScramKeys:
     """The keys of a password (RFC 5802 §3); takes as long as `iterations` makes it."""
-    salted = hashlib.pbkdf2_hmac(HASH, _prepared_password(password), salt, iterations)
+    salted = hashlib.pbkdf2_hmac(HASH, prepared_password(password), salt, iterations)
     client_key = hmac.digest(salted, b"Client Key", HASH)
     return ScramKeys(
         stored_key=hashlib.sha256(client_key).digest(),
@@ -261,7 +261,7 @@ def _proof(text: str) -> bytes:
 # --- what is proved -----------------------------------------------------------------------------
 
 
-def _prepared_password(password: bytes) -> bytes:
+def prepared_password(password: bytes) -> bytes:
     """The password as a client puts it in: mapped and normalised by SASLprep (RFC 4013 §2.1, §2.2).
 
     What SASLprep prohibits is let through, for a client that prepares nothing knows such passwords
