@@ -37,7 +37,7 @@ ssl = yes
 ssl_cert = <{certificate}
 ssl_key = <{private_key}
 disable_plaintext_auth = no
-auth_mechanisms = plain login
+{sign_in}
 auth_failure_delay = 0
 default_login_user = {login_user}
 default_internal_user = {internal_user}
@@ -48,10 +48,6 @@ mail_location = maildir:{mail}/%u
 mail_fsync = never
 mail_max_userip_connections = 0
 pop3_uidl_format = %08Xu%08Xv
-passdb {{
-  driver = passwd-file
-  args = scheme=PLAIN username_format=%u {passwd}/%u
-}}
 userdb {{
   driver = static
   args = uid={uid} gid={gid} home={mail}/%u
@@ -75,6 +71,14 @@ service anvil {{
 }}
 service stats {{
   {chroot}
+}}
+"""
+
+_PASSWORDS = """\
+auth_mechanisms = plain login
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN username_format=%u {passwd}/%u
 }}
 """
 
@@ -139,12 +143,19 @@ class Dovecot:
             internal_group="dovecot" if root else my_group,
             chroot="" if root else "chroot =",
             mail=self._mail,
-            passwd=self._passwd,
+            sign_in=self.sign_in(self._folder),
             uid=self._owner[0],
             gid=self._owner[1],
             port=self.port,
             tls_port=self.tls_port,
         )
+
+    def sign_in(self, folder: Path) -> str:
+        """The part of the configuration that says how users log in: mechanisms and passdb.
+
+        `folder` is there for further files, which Dovecot's own users must be able to read.
+        """
+        return _PASSWORDS.format(passwd=self._passwd)
 
     # --- the server -----------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ import weakref
 from pathlib import Path
 from typing import ClassVar
 
+from tests.e2e import npm
 from tests.e2e.clients import Program
 from tests.e2e.devices import PollFailed
 
@@ -121,25 +122,10 @@ class Node(Library):
         Raises:
             Unavailable: the registry or npm cannot be had.
         """
-        cls.look_for()
-        if shutil.which("npm") is None:
-            raise Unavailable("npm is not installed")
-        folder.mkdir(exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
         try:
-            done = subprocess.run(
-                [*command, "--prefix", str(folder), NODE_POP3],
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=50,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise Unavailable("npm's registry did not answer") from None
-        if done.returncode:
-            raise Unavailable(f"npm could not install {NODE_POP3}: {done.stderr[-1000:]}")
+            npm.install(NODE_POP3, folder)
+        except npm.CannotInstall as reason:
+            raise Unavailable(str(reason)) from None
         cls.modules = folder
 
     def more_settings(self) -> dict[str, str]:
