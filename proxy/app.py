@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from proxy.adapters.observers import TeeObserver
 from proxy.adapters.passwords import Argon2Passwords
 from proxy.adapters.prometheus import PrometheusObserver
 from proxy.adapters.store import open_store
+from proxy.adapters.vault import AesVault, KeySource
+from proxy.adapters.web import WebClient
 from proxy.config.schema import Settings
 from proxy.domain.directory import Directory
-from proxy.domain.errors import BadConfig
+from proxy.domain.errors import BadConfig, VaultLocked
 from proxy.domain.facts import CertificateLoaded, CertificateUnusable
 from proxy.domain.policy import LimitsPolicy, SessionPolicy
 from proxy.interfaces.observer import Observer
@@ -37,6 +40,7 @@ from proxy.services.pop3_session import Pop3Session
 from proxy.services.sessions import Sessions
 from proxy.services.syncs import Syncs
 from proxy.services.throttle import Throttle
+from proxy.services.tokens import KeptSecrets
 from proxy.web.control import call_running, start_control
 from proxy.web.http import start_http
 
@@ -62,14 +66,26 @@ class Core:
         policy: SessionPolicy,
         limits: LimitsPolicy,
     ) -> None:
-        self.syncs = Syncs(world, store, observer, directory)
+        self._directory = directory
+        self._kept = KeptSecrets(store, world.vault)
+        self.syncs = Syncs(world, store, observer, directory, self._kept)
         maildrops = Maildrops(store, world.clock, observer)
         throttle = Throttle(limits, world.entropy.token(32))
         self.logins = Logins(world, store, observer, directory, self.syncs, maildrops, throttle)
         self.janitor = Janitor(store, world.clock, observer, directory, maildrops)
-        self.admin = Admin(store, world, directory, self.syncs, self.logins.scram_secrets)
+        self.admin = Admin(
+            store, world, directory, self.syncs, self.logins.scram_secrets, self._kept
+        )
         self.sessions: Sessions[Pop3Session] = Sessions(limits)
         self._face = Face(self.logins, world.network, observer, policy, limits, IMPLEMENTATION)
+
+    async def load_passwords(self) -> None:
+        """Those that the store keeps. The sync of an account tells when it cannot be decrypted."""
+        for account in self._directory.all_declared():
+            if account.password_stored:
+                with suppress(VaultLocked):
+                    password = await self._kept.password(account.name)
+                    self._directory.set_password(account.name, password or b"")
 
     def session(self, *, tls: bool) -> Pop3Session:
         """A protocol for one accepted connection."""
@@ -122,13 +138,15 @@ class App:
         watch = asyncio.create_task(self._follow_certificate())
         stack.callback(watch.cancel)
         self._listening = True
+        await self.core.load_passwords()
         self.core.syncs.follow_directory()
 
-    def reload(self, settings: Settings) -> None:
+    async def reload(self, settings: Settings) -> None:
         """Take over accounts, policies and the certificate; listeners and data stay as they are."""
         self._certificate = certificate_of(settings)
         self._load_certificate()
         self._directory.replace(directory_of(settings))
+        await self.core.load_passwords()
         self.core.syncs.follow_directory()
 
     def _load_certificate(self) -> None:
@@ -211,6 +229,7 @@ async def administer(settings: Settings, command: str, arguments: dict[str, Any]
         directory = directory_of(settings)
         world = _world(SocketNetwork(None), settings)
         core = Core(world, store, LogObserver(), directory, SessionPolicy(), LimitsPolicy())
+        await core.load_passwords()
         try:
             return await core.admin.call(command, arguments)
         finally:
@@ -227,8 +246,13 @@ def directory_of(settings: Settings) -> Directory:
 
 
 def upstream_network() -> Network:
-    """For looking at upstreams without a proxy."""
+    """For playing an upstream."""
     return SocketNetwork(None)
+
+
+def upstream_world(settings: Settings) -> World:
+    """For looking at upstreams without a proxy."""
+    return _world(SocketNetwork(None), settings)
 
 
 def certificate_of(settings: Settings) -> CertificateSource | None:
@@ -252,4 +276,12 @@ def _world(network: Network, settings: Settings) -> World:
         SystemEntropy(),
         Argon2Passwords(),
         OwnIssuer(settings.data_dir),
+        AesVault(key_source(settings), SystemEntropy().token),
+        WebClient(),
     )
+
+
+def key_source(settings: Settings) -> KeySource:
+    """Where the key is that encrypts kept passwords and tokens."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    return KeySource(settings.secrets.key, settings.secrets.key_file, credentials)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from proxy.domain.errors import BadConfig
 
@@ -36,13 +37,19 @@ def device_context(cert: Path, key: Path | None, client_ca: Path | None = None) 
         if client_ca is not None:
             context.load_verify_locations(client_ca)
             context.verify_mode = ssl.CERT_OPTIONAL
-        leaf = x509.load_pem_x509_certificate(cert.read_bytes())
+        leaf = x509.load_pem_x509_certificate(cert.read_bytes()).public_bytes(Encoding.DER)
     except (OSError, ValueError) as error:
         raise BadConfig([f"{cert} or {client_ca}: not a certificate: {error}"]) from None
-    weak = leaf.signature_hash_algorithm is None or leaf.signature_hash_algorithm.digest_size <= 20
-    algorithm = hashes.SHA256() if weak else leaf.signature_hash_algorithm
-    assert algorithm is not None  # noqa: S101 - None counts as weak
-    return DeviceContext(context, leaf.fingerprint(algorithm))
+    return DeviceContext(context, end_point(leaf))
+
+
+def end_point(der: bytes) -> bytes:
+    """The channel binding tls-server-end-point of a certificate (RFC 5929 §4.1)."""
+    certificate = x509.load_der_x509_certificate(der)
+    algorithm = certificate.signature_hash_algorithm
+    if algorithm is None or algorithm.digest_size <= 20:
+        algorithm = hashes.SHA256()
+    return certificate.fingerprint(algorithm)
 
 
 def server_context(cert: Path, key: Path | None) -> ssl.SSLContext:

@@ -25,10 +25,12 @@ from proxy.domain.facts import (
     Fact,
     ListingDoubted,
     LoginRefused,
+    MessageSkipped,
     Purged,
     SessionEnded,
     SyncFailed,
     SyncFinished,
+    UidlsChanged,
     Unexpected,
 )
 
@@ -38,6 +40,8 @@ _LEVELS: Mapping[type, Level] = {
     LoginRefused: "warning",
     DeviceEnrolled: "info",
     SyncFailed: "warning",
+    MessageSkipped: "warning",
+    UidlsChanged: "warning",
     ListingDoubted: "warning",
     BlobDamaged: "error",
     Purged: "info",

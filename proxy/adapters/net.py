@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeVar, cast
 
-from proxy.adapters.certificate import DeviceContext, client_context
+from proxy.adapters.certificate import DeviceContext, client_context, end_point
 from proxy.adapters.host_names import HostNames
 from proxy.adapters.listeners import SocketListener, open_listener
 from proxy.domain.errors import UpstreamUnreachable, UpstreamUnusable
@@ -68,6 +68,15 @@ class SocketNetwork:
         except OSError as error:
             raise _unreachable(tls.server_name, error) from None
         return _open(upgraded)
+
+    def channel_binding(self, transport: asyncio.Transport) -> tuple[str, bytes] | None:
+        tls = transport.get_extra_info("ssl_object")
+        # RFC 5802 §6.1 makes tls-unique the default; TLS 1.3 has none. The binding that RFC 9266
+        # has for it, tls-exporter, is one that Python's ssl cannot tell.
+        if tls.version() != "TLSv1.3" and (unique := tls.get_channel_binding("tls-unique")):
+            return "tls-unique", unique
+        shown = tls.getpeercert(binary_form=True)
+        return ("tls-server-end-point", end_point(shown)) if shown else None
 
     async def listen(self, address: str, factory: Callable[[], asyncio.Protocol]) -> SocketListener:
         return await open_listener(address, factory)

@@ -31,11 +31,13 @@ from proxy.domain.facts import (
     Fact,
     ListingDoubted,
     LoginRefused,
+    MessageSkipped,
     Purged,
     Refusal,
     SessionEnded,
     SyncFailed,
     SyncFinished,
+    UidlsChanged,
     Unexpected,
 )
 from proxy.interfaces.world import Clock
@@ -98,6 +100,15 @@ class PrometheusObserver:
         self._doubted = self._counter(
             "listings_doubted", "Listings in which all known mail was missing.", "account"
         )
+        self._skipped = self._counter(
+            "messages_skipped", "Messages left upstream: too large, or malformed.", "account"
+        )
+        self._consent = self._gauge(
+            "consent_needed", "1: a person has to authorize the account.", "account"
+        )
+        self._renamed = self._counter(
+            "uidls_changed", "Known messages recognised under other UIDLs.", "account"
+        )
         self._damaged = self._counter("blobs_damaged", "Stored messages missing or damaged.")
         self._purged = self._counter("messages_purged", "Messages removed from the store.")
         self._octets_purged = self._counter("octets_purged", "Octets of them.")
@@ -131,12 +142,17 @@ class PrometheusObserver:
                 account = self._label(fact.account)
                 self._syncs.labels(account, "failed").inc()
                 self._errors.labels(account, fact.kind).inc()
+                self._consent.labels(account).set(fact.kind == "ConsentNeeded")
             case LoginRefused():
                 self._refused.labels(fact.refusal).inc()
             case DeviceEnrolled():
                 self._enrolled.inc()
             case ListingDoubted():
                 self._doubted.labels(self._label(fact.account)).inc()
+            case MessageSkipped():
+                self._skipped.labels(self._label(fact.account)).inc()
+            case UidlsChanged():
+                self._renamed.labels(self._label(fact.account)).inc(fact.recognised)
             case BlobDamaged():
                 self._damaged.inc()
             case Purged():
@@ -165,6 +181,7 @@ class PrometheusObserver:
         self._octets_fetched.labels(account).inc(fact.octets)
         self._expunged.labels(account).inc(fact.expunged)
         self._unfetched.labels(account).inc(fact.failed)
+        self._consent.labels(account).set(0)
         if account != OTHER:
             self._success.labels(account).set(self._clock.now())
 

@@ -12,7 +12,7 @@ import typer
 
 from proxy.adapters import logs
 from proxy.adapters.open_files import allow_connections
-from proxy.app import App, running, upstream_network
+from proxy.app import App, running, upstream_world
 from proxy.cli.accounts import status
 from proxy.cli.common import (
     FAILED,
@@ -28,7 +28,7 @@ from proxy.demo import play, stage
 from proxy.domain.errors import BadConfig, ProxyError
 from proxy.domain.model import Credentials
 from proxy.domain.policy import UpstreamServer
-from proxy.services import upstream
+from proxy.services.upstream_dial import connect, open_session
 
 Row = dict[str, str | bool]
 
@@ -88,7 +88,7 @@ async def _reload(app: App, config: Path | None) -> None:
     try:
         # In a thread: a password_command takes its time.
         settings = await asyncio.get_running_loop().run_in_executor(None, settings_from, config)
-        app.reload(settings)
+        await app.reload(settings)
     except (BadConfig, OSError) as error:
         log.error("reload refused, the old configuration stays", reason=str(error))
     else:
@@ -157,30 +157,32 @@ def check(config: Config = None, as_json: Json = False) -> None:
 
 async def _check(settings: Settings) -> list[Row]:
     rows = [
-        await _check_upstream(account.name, account.policy.upstream, account.credentials)
+        await _check_upstream(settings, account.name, account.policy.upstream, account.credentials)
         for account in settings.account
     ]
     if settings.accounts.pass_through:
-        rows.append(await _check_upstream("pass-through accounts", settings.upstream, None))
+        rows.append(
+            await _check_upstream(settings, "pass-through accounts", settings.upstream, None)
+        )
     return rows
 
 
 async def _check_upstream(
-    account: str, server: UpstreamServer, credentials: Credentials | None
+    settings: Settings, account: str, server: UpstreamServer, credentials: Credentials | None
 ) -> Row:
     """Without credentials, as far as one gets without a password."""
     row: Row = {"account": account, "upstream": f"{server.host}:{server.port}", "offers": ""}
-    network = upstream_network()
+    world = upstream_world(settings)
     try:
         if credentials is None:
-            session = await upstream.connect(network, server)
+            session = await connect(world, server)
             row["offers"] = " ".join(session.capabilities)
             result = "reachable"
         else:
-            session = await upstream.open_session(network, server, credentials)
+            session = await open_session(world, server, credentials)
+            found = await session.overview(listing=False)
             row["offers"] = " ".join(session.capabilities)
-            count, size = await session.stat()
-            result = f"login accepted, {count} messages, {size} octets"
+            result = f"login accepted, {found.count} messages, {found.octets} octets"
         await session.quit()
     except ProxyError as error:
         return {**row, "ok": False, "result": f"{type(error).__name__}: {error}"}

@@ -42,7 +42,10 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     settings = _settings(document, reader, report)
     declared = _Accounts(settings or Settings(), reader, base, environ, report).declare(tables)
     if settings is not None:
-        settings = replace(settings, account=declared, data_dir=base / settings.data_dir)
+        secrets = replace(settings.secrets, key_file=base / settings.secrets.key_file)
+        settings = replace(
+            settings, account=declared, data_dir=base / settings.data_dir, secrets=secrets
+        )
         _check_whole(settings, report, any_account=bool(tables))
     if settings is None or report.lines:
         raise BadConfig(report.lines)
@@ -110,10 +113,10 @@ class _Accounts:
         name = table.get("name")
         if isinstance(name, str) and name:
             self._report.account_names[int(path[1])] = name
-        password = self._password(path, table)
         try:
             read = self._reader.structure(table, AccountTable)
         except BaseValidationError as error:
+            self._password(path, table, needed=False)
             self._report.add_all(error, path)
             return None
         policy = AccountPolicy(
@@ -122,15 +125,24 @@ class _Accounts:
             devices=_laid_over(self._defaults.devices, read.devices, table.get("devices")),
             retention=_laid_over(self._defaults.retention, read.retention, table.get("retention")),
         )
-        credentials = Credentials(read.username or read.name, password)
-        return DeclaredAccount(read.name, credentials, policy)
+        needed = not read.password_stored and not policy.upstream.oauth_client_id
+        password = self._password(path, table, needed=needed)
+        if password and read.password_stored:
+            self._report.add((*path, "password_stored"), "the password stands here already")
+        login = Credentials(read.username or read.name, password)
+        return DeclaredAccount(read.name, login, policy, read.password_stored)
 
-    def _password(self, path: KeyPath, table: dict[str, Any]) -> bytes:
+    def _password(self, path: KeyPath, table: dict[str, Any], *, needed: bool) -> bytes:
+        """b"" where there is none, or a problem with it."""
         given = [key for key in credentials.KEYS if key in table]
+        if len(given) > 1:
+            text = f"only one of {', '.join(given)} may stand here"
+            self._report.add((*path, "password"), text)
+        elif needed and not given:
+            choice = ", ".join(credentials.KEYS[1:])
+            text = f"needed, or one of {choice}, or password_stored = true"
+            self._report.add((*path, "password"), text)
         if len(given) != 1:
-            what = f"only one of {', '.join(given)} may stand here" if given else "needed"
-            choice = "" if given else f", or one of {', '.join(credentials.KEYS[1:])}"
-            self._report.add((*path, "password"), what + choice)
             return b""
         key = given[0]
         try:
@@ -161,6 +173,12 @@ def _check_whole(settings: Settings, report: Report, *, any_account: bool) -> No
             ("upstream", "host"),
             "needed: the POP3 server that the mailboxes are on "
             f"(or {environment.PREFIX}UPSTREAM__HOST, or an [[account]] with one of its own)",
+        )
+    key_file = settings.secrets.key_file
+    if settings.data_dir.resolve() in key_file.resolve().parents:
+        report.add(
+            ("secrets", "key_file"),
+            "this is in data_dir, so a copy of that would hold what it encrypts and the key",
         )
     for account in settings.account:
         if not account.policy.upstream.host:

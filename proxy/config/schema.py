@@ -54,6 +54,16 @@ class AccountsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretsSettings:
+    """The key that encrypts what the store keeps of upstream passwords and tokens."""
+
+    key_file: Path = Path("proxy.key")
+    """Made when it is first needed. Not in the data directory: a backup would hold both."""
+    key: str = field(default="", repr=False)
+    """The key itself, for environment variables; "": it is in the file."""
+
+
+@dataclass(frozen=True, slots=True)
 class HttpSettings:
     listen: Address = Address("127.0.0.1:9110")
     """"": no HTTP at all."""
@@ -75,6 +85,7 @@ class Settings:
     devices: DevicePolicy = field(default_factory=DevicePolicy)
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     accounts: AccountsSettings = field(default_factory=AccountsSettings)
+    secrets: SecretsSettings = field(default_factory=SecretsSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     log: LogSettings = field(default_factory=LogSettings)
     account: tuple[DeclaredAccount, ...] = ()

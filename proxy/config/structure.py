@@ -22,6 +22,7 @@ from proxy.config.schema import (
     Listening,
     LogSettings,
     Pop3Settings,
+    SecretsSettings,
     Settings,
 )
 from proxy.domain.policy import (
@@ -48,6 +49,7 @@ class AccountTable:
     password_file: Any = None
     password_env: Any = None
     password_command: Any = None
+    password_stored: bool = False
     upstream: UpstreamServer = field(default_factory=UpstreamServer)
     sync: SyncPolicy = field(default_factory=SyncPolicy)
     devices: DevicePolicy = field(default_factory=DevicePolicy)
@@ -96,8 +98,17 @@ def converter(base: Path) -> Converter:
         host=_hook(values.host),
         port=_hook(values.port),
         ca_file=_hook(values.file(base)),
+        oauth_authorization_url=_hook(values.url),
+        oauth_token_url=_hook(values.url),
+        oauth_device_url=_hook(values.url),
     )
-    _register(made, SyncPolicy, interval=some_time, max_sessions_per_host=positive)
+    _register(
+        made,
+        SyncPolicy,
+        interval=some_time,
+        max_sessions_per_host=positive,
+        max_message_size=_hook(values.size_from(1024)),
+    )
     _register(
         made,
         DevicePolicy,
@@ -106,6 +117,7 @@ def converter(base: Path) -> Converter:
     )
     _register(made, RetentionPolicy)
     _register(made, AccountsSettings)
+    _register(made, SecretsSettings)
     _register(made, HttpSettings, listen=_hook(values.address_or_none))
     _register(made, LogSettings)
     _register(made, AccountTable, name=login, username=login)

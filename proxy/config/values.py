@@ -11,6 +11,7 @@ from datetime import date, time
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from proxy.domain.model import is_valid_device_name
 from proxy.domain.policy import MINUTE, Octets, Seconds, backlog_age, parse_duration
@@ -169,6 +170,22 @@ def host(value: Any) -> str:
     if not name.isprintable() or any(character in name for character in " /@[]"):
         raise WrongValue(f"{show(name)} is not a host name or an IP address")
     return name
+
+
+def url(value: Any) -> str:
+    """An address of a token server: https, or this machine's own; "" where there is none."""
+    address = text(value)
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        parts = urlsplit("")
+    secure = parts.scheme == "https" or (
+        parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+    )
+    if address and not (secure and parts.hostname and address.isprintable() and " " not in address):
+        raise WrongValue(f"{show(address)} is not an address that begins with https://")
+    return address
 
 
 def separator(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.domain.model import Credentials
 from proxy.domain.policy import AccountPolicy
@@ -12,11 +12,15 @@ from proxy.domain.retention import expire_days
 
 @dataclass(frozen=True, slots=True)
 class DeclaredAccount:
-    """An account of the configuration, its password already fetched from where it is kept."""
+    """An account of the configuration, its password already fetched from where the file says."""
 
     name: str
     credentials: Credentials
+    """For upstream, and for devices. No password (b""): none has been kept so far, or the account
+    logs in by tokens and its devices by app passwords."""
     policy: AccountPolicy
+    password_stored: bool = False
+    """The password is kept in the store, by `account set-password`."""
 
 
 class Directory:
@@ -38,6 +42,12 @@ class Directory:
         self.default = new.default
         self.pass_through = new.pass_through
         self.expire_differs = new.expire_differs
+
+    def set_password(self, name: str, password: bytes) -> None:
+        """Of a declared account whose password the store keeps."""
+        account = self._declared[name]
+        credentials = replace(account.credentials, password=password)
+        self._declared[name] = replace(account, credentials=credentials)
 
     def declared(self, name: str) -> DeclaredAccount | None:
         return self._declared.get(name)

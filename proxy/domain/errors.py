@@ -22,6 +22,10 @@ class UpstreamUnreachable(Temporary):
     """No connection, a broken one, a time-out, or an answer that is not POP3."""
 
 
+class UpstreamSilent(UpstreamUnreachable):
+    """Nothing came in time."""
+
+
 class UpstreamGarbled(UpstreamUnreachable):
     """Octets where an answer belongs. What came right before them cannot be trusted either."""
 
@@ -29,10 +33,14 @@ class UpstreamGarbled(UpstreamUnreachable):
 class UpstreamBusy(Temporary):
     """Upstream said "not now": [IN-USE], [LOGIN-DELAY] or [SYS/TEMP] (RFC 2449 §8, RFC 3206)."""
 
-    def __init__(self, text: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self, text: str, retry_after: float | None = None, *, too_often: bool = False
+    ) -> None:
         super().__init__(text)
         self.retry_after = retry_after
         """Seconds upstream asked us to wait, where it said so."""
+        self.too_often = too_often
+        """We log in more often than it allows."""
 
 
 class TooManyFailures(Temporary):
@@ -72,6 +80,14 @@ class UpstreamRefusedLogin(Permanent):
 
 class UpstreamUnusable(Permanent):
     """Upstream lacks what was asked for (TLS, a login mechanism) or says [SYS/PERM]."""
+
+
+class ConsentNeeded(Permanent):
+    """A person has to give what upstream wants: consent to an OAuth 2.0 client, or a password."""
+
+
+class VaultLocked(Permanent):
+    """The key that encrypts kept passwords and tokens is missing, or is another one."""
 
 
 class StoreTooNew(Permanent):

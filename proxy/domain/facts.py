@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Ending = Literal[
@@ -72,8 +72,20 @@ class SyncFinished:
     left: int
     """Messages that had left the upstream since the last sync."""
     failed: int
-    """Messages upstream listed but would not hand out."""
+    """Messages upstream listed that were not fetched."""
     seconds: float
+
+    def after(self, earlier: SyncFinished) -> SyncFinished:
+        """Both together, as if one session had done it all."""
+        return replace(
+            self,
+            listed=max(self.listed, earlier.listed),
+            fetched=self.fetched + earlier.fetched,
+            octets=self.octets + earlier.octets,
+            expunged=self.expunged + earlier.expunged,
+            left=self.left + earlier.left,
+            seconds=self.seconds + earlier.seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +99,29 @@ class SyncFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageSkipped:
+    """A message that upstream lists and that is not fetched for now."""
+
+    account: str
+    uid: str
+    octets: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class UidlsChanged:
+    """Known messages came under other UIDLs and were recognised: providers that move to other
+    software change them all. Devices go on seeing the old ones."""
+
+    account: str
+    recognised: int
+    fetched: int
+    """Messages that had to be fetched in that sync, since no header decided."""
+
+
+@dataclass(frozen=True, slots=True)
 class ListingDoubted:
-    """All known mail vanished from a listing at once; nothing follows from it until it repeats."""
+    """Most known mail is missing from a listing; nothing follows from it until that repeats."""
 
     account: str
     known: int
@@ -141,6 +174,8 @@ Fact = (
     | DeviceEnrolled
     | SyncFinished
     | SyncFailed
+    | MessageSkipped
+    | UidlsChanged
     | ListingDoubted
     | BlobDamaged
     | Purged

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 
 HEADER_LIMIT = 256 * 1024
 """Octets of a message's beginning that are looked at; real headers are far smaller."""
@@ -19,6 +20,11 @@ _VOLATILE = re.compile(
 )
 # A header identifies its message when it has a field that no two mails share.
 _IDENTIFYING = re.compile(rb"^(?:Message-ID|Received):", re.I | re.M)
+_RECEIVED = re.compile(rb"^Received:", re.I | re.M)
+_ORIGIN = re.compile(
+    rb"^(Message-ID|Date|From|Subject):((?:[^\n]*\n)(?:[ \t][^\n]*\n)*)", re.I | re.M
+)
+_TAIL = 4
 _DATED = re.compile(rb"^(Received|Date):((?:[^\n]*\n)(?:[ \t][^\n]*\n)*)", re.I | re.M)
 
 
@@ -30,15 +36,91 @@ def header_of(beginning: bytes) -> bytes:
     return beginning[: end + 2] if end >= 0 else beginning
 
 
-def header_digest(beginning: bytes) -> bytes | None:
-    """SHA-256 of the header, or None when the header cannot tell this message from others.
+class Fingerprint:
+    """Of one message, taken while its octets pass; or of what TOP shows of it.
 
-    Equal for what RETR and TOP give of the same message.
+    What RETR and TOP give of the same message has the same header digest.
     """
-    header = header_of(beginning)
-    if _IDENTIFYING.search(header) is None:
-        return None
-    return hashlib.sha256(_VOLATILE.sub(b"", header).rstrip(b"\r\n")).digest()
+
+    def __init__(self) -> None:
+        self._beginning = bytearray()
+        self._content: hashlib._Hash | None = None
+        self._in_body = False
+        self._tail = b""
+
+    @classmethod
+    def of(cls, octets: bytes) -> Fingerprint:
+        made = cls()
+        made.feed(octets)
+        return made
+
+    def feed(self, data: bytes) -> None:
+        if self._in_body:
+            self._feed_body(data)
+            return
+        searched = max(len(self._beginning) - 3, 0)
+        self._beginning += data
+        if self._beginning.startswith(b"\r\n"):
+            end = 2
+        else:
+            end = self._beginning.find(b"\r\n\r\n", searched) + 4
+        if end >= 4 or self._beginning.startswith(b"\r\n"):
+            body = bytes(self._beginning[end:])
+            del self._beginning[end:]
+            self._begin_body(body)
+        elif len(self._beginning) > HEADER_LIMIT:
+            del self._beginning[HEADER_LIMIT:]
+            self._in_body = True
+
+    @cached_property
+    def header(self) -> bytes:
+        return header_of(bytes(self._beginning))
+
+    @property
+    def was_received(self) -> bool:
+        """Whether a server has stamped it, as it does each mail differently."""
+        return _RECEIVED.search(self.header) is not None
+
+    @cached_property
+    def header_digest(self) -> bytes | None:
+        """SHA-256 of the header, or None when it cannot tell this message from others."""
+        if _IDENTIFYING.search(self.header) is None:
+            return None
+        return hashlib.sha256(_VOLATILE.sub(b"", self.header).rstrip(b"\r\n")).digest()
+
+    @property
+    def content_digest(self) -> bytes | None:
+        """SHA-256 of what stays of a message whatever servers add to its header: who wrote it when
+        under which subject, and the body. None where the header does not tell.
+
+        To be asked when all octets have passed.
+        """
+        if self._content is None:
+            return None
+        whole = self._content.copy()
+        whole.update(self._tail.rstrip(b"\r\n"))
+        return whole.digest()
+
+    @property
+    def arrival(self) -> float | None:
+        return arrival(self.header)
+
+    def _begin_body(self, data: bytes) -> None:
+        self._in_body = True
+        origin = {
+            found[1].lower(): b" ".join(found[2].split()) for found in _ORIGIN.finditer(self.header)
+        }
+        if origin.keys() & {b"message-id", b"date"}:
+            self._content = hashlib.sha256(repr(sorted(origin.items())).encode())
+        self._feed_body(data)
+
+    def _feed_body(self, data: bytes) -> None:
+        if self._content is None:
+            return
+        # Line ends at the very end come and go.
+        data = self._tail + data
+        self._content.update(data[:-_TAIL])
+        self._tail = data[-_TAIL:]
 
 
 def arrival(beginning: bytes) -> float | None:

@@ -34,6 +34,18 @@ class Credentials:
 
     username: str
     password: bytes = field(repr=False)
+    is_token: bool = False
+    """The password is an OAuth 2.0 access token (RFC 6750)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfetched:
+    """A message that is upstream and not in the store."""
+
+    uid: str
+    octets: int
+    """As LIST says."""
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +64,17 @@ class Account:
     """When the last failed sync ended, if it is later than `synced_at`."""
     failure: str
     """Why that one failed; empty when there is none."""
+    failure_kind: str
+    """Name of the error's class."""
     upstream_count: int
     """Messages upstream held at the last successful sync."""
+    keeps_retrieved: bool
+    """Whether upstream has ever listed a message again after the session that fetched it. If not,
+    RETR may hide or delete messages, as it does at some providers."""
+    login_interval: float
+    """Seconds to leave between two logins, as learnt from refusals; 0: nothing learnt."""
+    unfetched: tuple[Unfetched, ...]
+    """What upstream listed at the last successful sync and was not fetched; the first few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +131,8 @@ class KnownMessage:
     """The size LIST gave, which need not be true."""
     digest: bytes
     header_digest: bytes | None
-    """`fingerprint.header_digest` of the message; None when the header identifies nothing."""
+    content_digest: bytes | None
+    """Both as `Fingerprint` has them."""
     upstream: Upstream
     blob_kept: bool
     """False once the blob is purged, or found missing or damaged."""
@@ -133,6 +155,7 @@ class Fetched:
     upstream_octets: int
     blob: Blob
     header_digest: bytes | None
+    content_digest: bytes | None
     received_at: float
     """When it is taken to have arrived; decides whether a new device's backlog includes it."""
     repairs: int | None = None

@@ -4,6 +4,10 @@ A listing entry and a known message are the same when the upstream id and the si
 stands once in the listing, and the message was there last time. Everything else that might be a
 known message is doubtful, and is decided by its header or, failing that, by its octets: a message
 is never dropped for looking like another.
+
+An id that nobody knows may be a known message as well: providers that move to other software give
+every message a new one. So it is doubtful where messages are missing in numbers, or where one is
+missing that has its size.
 """
 
 from __future__ import annotations
@@ -26,6 +30,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Listing:
+    entries: list[Entry]
+    """By number; no number twice."""
+    sound: bool
+    """Whether STAT, LIST and UIDL agree. If not, nothing is known of what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     fetch: list[Entry]
     """Never seen: RETR."""
@@ -37,10 +49,14 @@ class Plan:
     """Known message id → where it is in this session."""
     unclaimed: list[KnownMessage]
     """Known messages that no entry is certain to be: what doubtful entries may turn out to be."""
+    suspicious: bool
+    """Most of what was there is not: a server in trouble, or all ids changed, more likely than a
+    user who cleared the mailbox. Nothing is deleted on the strength of such a listing."""
 
 
-def plan_sync(entries: Sequence[Entry], known: Sequence[KnownMessage]) -> Plan:
+def plan_sync(listing: Listing, known: Sequence[KnownMessage]) -> Plan:
     """Compare a listing with what is known."""
+    entries = listing.entries
     times_listed = Counter(entry.uid for entry in entries)
     names = {message.upstream_uid for message in known}
     certain = _certain(known)
@@ -60,9 +76,15 @@ def plan_sync(entries: Sequence[Entry], known: Sequence[KnownMessage]) -> Plan:
         else:
             unknown.append(entry)
     unclaimed = [message for message in known if message.id not in same]
-    if _all_changed(same, unknown, known):
-        doubtful, unknown = sorted(doubtful + unknown, key=lambda entry: entry.number), []
-    return Plan(unknown, repair, doubtful, same, unclaimed)
+    missing = [message for message in unclaimed if message.upstream is Upstream.PRESENT]
+    unsure = _perhaps_renamed(unknown, missing)
+    if unsure:
+        certainly_new = {entry.number for entry in unknown} - {entry.number for entry in unsure}
+        doubtful = sorted(doubtful + unsure, key=lambda entry: entry.number)
+        unknown = [entry for entry in unknown if entry.number in certainly_new]
+    expected = sum(message.upstream is Upstream.PRESENT for message in known)
+    suspicious = not listing.sound or 2 * len(missing) > expected
+    return Plan(unknown, repair, doubtful, same, unclaimed, suspicious)
 
 
 def _certain(known: Sequence[KnownMessage]) -> dict[tuple[str, int], KnownMessage]:
@@ -80,40 +102,14 @@ def _certain(known: Sequence[KnownMessage]) -> dict[tuple[str, int], KnownMessag
     return certain
 
 
-def _all_changed(
-    same: dict[int, Entry], unknown: list[Entry], known: Sequence[KnownMessage]
-) -> bool:
-    """All that was there is gone and all that is there is new: ids have changed, more likely."""
-    return (
-        bool(unknown)
-        and not same
-        and any(message.upstream is Upstream.PRESENT for message in known)
-    )
+def _perhaps_renamed(unknown: list[Entry], missing: Sequence[KnownMessage]) -> list[Entry]:
+    """Entries under ids that nobody knows, that may be missing messages."""
+    if 2 * len(missing) >= len(unknown):
+        return unknown if missing else []
+    sizes = {message.upstream_octets for message in missing}
+    return [entry for entry in unknown if entry.octets in sizes]
 
 
-def match_header(
-    entry: Entry, header_digest: bytes, candidates: Sequence[KnownMessage]
-) -> KnownMessage | None:
-    """The unclaimed known message with this header; one of the same id, then size, is preferred."""
-    same_header = [c for c in candidates if c.header_digest == header_digest]
-    return max(
-        same_header,
-        key=lambda c: (
-            c.upstream_uid == entry.uid,
-            c.upstream_octets == entry.octets,
-            c.upstream is Upstream.PRESENT,
-        ),
-        default=None,
-    )
-
-
-def left_upstream(
-    known: Sequence[KnownMessage], found: set[int], listed: int
-) -> tuple[list[int], bool]:
-    """Ids of messages that are no longer listed, and whether that is to be doubted.
-
-    A listing that is suddenly empty is more often a server in trouble than a user who cleared the
-    mailbox, so the caller believes it only when it comes a second time.
-    """
-    gone = [m.id for m in known if m.upstream is Upstream.PRESENT and m.id not in found]
-    return gone, bool(gone) and listed == 0
+def left_upstream(known: Sequence[KnownMessage], found: set[int]) -> list[int]:
+    """Ids of messages that are no longer listed."""
+    return [m.id for m in known if m.upstream is Upstream.PRESENT and m.id not in found]

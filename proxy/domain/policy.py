@@ -23,6 +23,20 @@ TlsMode = Literal["implicit", "starttls", "none"]
 ViewKind = Literal["all", "undelivered"]
 PlaintextLogin = Literal["never", "loopback", "always"]
 UpstreamRetention = Literal["keep", "delivered", "age", "delivered-or-age"]
+AuthMethod = Literal[
+    "auto",
+    "user",
+    "apop",
+    "plain",
+    "login",
+    "cram-md5",
+    "scram-sha-1",
+    "scram-sha-1-plus",
+    "scram-sha-256",
+    "scram-sha-256-plus",
+    "oauthbearer",
+    "xoauth2",
+]
 IdentifyBy = Literal["login", "app-password", "address", "reverse-name"]
 
 
@@ -35,8 +49,23 @@ class UpstreamServer:
     tls: TlsMode = "implicit"
     ca_file: str = ""
     """PEM file with trust roots beside the system's; empty: the system's alone."""
-    auth: Literal["auto", "user", "plain"] = "auto"
-    """"auto" takes AUTH PLAIN where it is offered, else USER and PASS."""
+    provider: str = ""
+    """Name of the preset that the defaults of the other keys come from."""
+    auth: AuthMethod = "auto"
+    """"auto" takes the strongest that is offered and that the credentials allow; APOP never."""
+    plaintext_login: PlaintextLogin = "loopback"
+    """To where a password may go in clear text without TLS."""
+    login_interval: Seconds = Seconds(0)
+    """Least time between two logins, beside what upstream announces and what its refusals teach."""
+    oauth_client_id: str = ""
+    """Given: declared accounts log in with OAuth 2.0 tokens."""
+    oauth_client_secret: str = field(default="", repr=False)
+    """Not a secret, for programs that people install (RFC 8252 §8.5); some providers want one."""
+    oauth_authorization_url: str = ""
+    oauth_token_url: str = ""
+    oauth_device_url: str = ""
+    """"": the provider has no device flow (RFC 8628) for mail."""
+    oauth_scope: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +119,8 @@ class SyncPolicy:
     """How long a login waits for that sync; mail programs give up after 20 to 60 seconds."""
     max_sessions_per_host: int = 4
     """Providers cut off clients with many parallel sessions."""
+    max_message_size: Octets = Octets(1024**3)
+    """Larger messages are left upstream; no provider takes a tenth of it."""
 
 
 @dataclass(frozen=True, slots=True)

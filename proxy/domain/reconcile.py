@@ -6,11 +6,13 @@ what was found again and where each known message stands in this session.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from enum import Enum
 
-from proxy.domain.fingerprint import header_digest
+from proxy.domain.fingerprint import Fingerprint
 from proxy.domain.model import KnownMessage, Sighting, Upstream
-from proxy.domain.plan import Entry, Plan, match_header
+from proxy.domain.plan import Entry, Plan
 
 
 class Verdict(Enum):
@@ -29,14 +31,30 @@ class Reconciliation:
         """Known message id → the entry it is in this session."""
         self.sightings: list[Sighting] = []
         """Known messages found under another name, size or state."""
+        self.renamed = 0
+        """How many of them under another id."""
         self.last_header = b""
         """Digest of the header judged last; b"" where it identifies nothing."""
-        self._candidates = list(plan.unclaimed)
+        self._candidates = {message.id: message for message in plan.unclaimed}
+        self._by_header: dict[bytes, list[int]] = defaultdict(list)
+        self._by_octets: dict[bytes, list[int]] = defaultdict(list)
+        self._by_content: dict[bytes, list[int]] = defaultdict(list)
+        for message in plan.unclaimed if plan.doubtful else ():
+            self._by_octets[message.digest].append(message.id)
+            if message.header_digest is not None:
+                self._by_header[message.header_digest].append(message.id)
+            if message.content_digest is not None:
+                self._by_content[message.content_digest].append(message.id)
         self._fetch = {entry.number: entry for entry in plan.fetch}
         self._repairs: dict[int, KnownMessage] = {}
         self._undecided: set[int] = set()
         for entry, message in plan.repair:
             self._refetch(entry, message)
+
+    def take_sightings(self) -> list[Sighting]:
+        """Those since the last call."""
+        taken, self.sightings = self.sightings, []
+        return taken
 
     @property
     def fetch(self) -> list[Entry]:
@@ -45,9 +63,9 @@ class Reconciliation:
 
     def judge_header(self, entry: Entry, header: bytes | None) -> None:
         """Decide a doubtful entry, once for each; None when upstream would not show its header."""
-        digest = header_digest(header) if header is not None else None
-        self.last_header = digest or b""
-        match = match_header(entry, digest, self._candidates) if digest else None
+        shown = Fingerprint.of(header or b"")
+        self.last_header = shown.header_digest or b""
+        match = self._match_header(entry, shown) if shown.header_digest else None
         if match is None:
             self._undecided.add(entry.number)
             self._fetch[entry.number] = entry
@@ -56,7 +74,9 @@ class Reconciliation:
         if not match.blob_kept:
             self._refetch(entry, match)
 
-    def judge_octets(self, entry: Entry, digest: bytes) -> tuple[Verdict, int | None]:
+    def judge_octets(
+        self, entry: Entry, digest: bytes, fingerprint: Fingerprint
+    ) -> tuple[Verdict, int | None]:
         """What these octets are, with the id of the known message they belong to."""
         repaired = self._repairs.get(entry.number)
         if repaired is not None:
@@ -67,18 +87,56 @@ class Reconciliation:
             return Verdict.NEW, None
         if entry.number not in self._undecided:
             return Verdict.NEW, None
-        twins = [candidate for candidate in self._candidates if candidate.digest == digest]
-        if not twins:
+        if (twin := self._likeliest(entry, self._left(self._by_octets, digest))) is not None:
+            self._recognise(entry, twin)
+            return (Verdict.HELD if twin.blob_kept else Verdict.REPAIR), twin.id
+        # The same mail with another header: servers add fields when they take over a mailbox.
+        alike = self._left(self._by_content, fingerprint.content_digest or b"")
+        kept = self._likeliest(entry, [message for message in alike if message.blob_kept])
+        if kept is None:
             return Verdict.NEW, None
-        twin = max(twins, key=lambda candidate: candidate.upstream is Upstream.PRESENT)
-        self._recognise(entry, twin)
-        return (Verdict.HELD if twin.blob_kept else Verdict.REPAIR), twin.id
+        self._recognise(entry, kept)
+        return Verdict.HELD, kept.id
+
+    def _match_header(self, entry: Entry, shown: Fingerprint) -> KnownMessage | None:
+        """The unclaimed known message with this header; None if that is not certain."""
+        alike = self._left(self._by_header, shown.header_digest or b"")
+        if not shown.was_received:
+            # Nothing tells two mails apart that a program sends with one Message-ID.
+            alike = [m for m in alike if _agrees(m, entry)]
+        if len({message.digest for message in alike}) > 1:
+            alike = [m for m in alike if m.upstream_octets == entry.octets]
+        if len({message.digest for message in alike}) > 1:
+            return None
+        return self._likeliest(entry, alike)
+
+    def _left(self, index: dict[bytes, list[int]], digest: bytes) -> list[KnownMessage]:
+        ids = index.get(digest, ())
+        return [self._candidates[i] for i in ids if i in self._candidates]
+
+    @staticmethod
+    def _likeliest(entry: Entry, alike: Iterable[KnownMessage]) -> KnownMessage | None:
+        return max(
+            alike,
+            key=lambda m: (
+                m.upstream_uid == entry.uid,
+                m.upstream_octets == entry.octets,
+                m.upstream is Upstream.PRESENT,
+            ),
+            default=None,
+        )
 
     def _recognise(self, entry: Entry, message: KnownMessage) -> None:
-        self._candidates.remove(message)
+        del self._candidates[message.id]
         self.same[message.id] = entry
         self.sightings.append(Sighting(message.id, entry.uid, entry.octets))
+        self.renamed += message.upstream_uid != entry.uid
 
     def _refetch(self, entry: Entry, message: KnownMessage) -> None:
         self._repairs[entry.number] = message
         self._fetch[entry.number] = entry
+
+
+def _agrees(message: KnownMessage, entry: Entry) -> bool:
+    same_uid = bool(entry.uid) and message.upstream_uid == entry.uid
+    return same_uid or message.upstream_octets == entry.octets

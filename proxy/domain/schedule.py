@@ -11,6 +11,11 @@ FIRST_RETRY_REFUSED = 5 * MINUTE
 """Seconds after a refusal: providers lock accounts after a few wrong passwords."""
 LONGEST_RETRY = HOUR
 
+INTERVALS = tuple(minutes * MINUTE for minutes in (1, 2, 3, 5, 10, 15, 20, 30))
+"""What providers set as the least time between two logins."""
+FIRST_INTERVAL = 5 * MINUTE
+LONGEST_INTERVAL = HOUR
+
 
 def retry_delay(error: ProxyError, failures: int, draw: float) -> float:
     """Seconds to wait after the `failures`-th failure in a row (1 is the first).
@@ -23,6 +28,19 @@ def retry_delay(error: ProxyError, failures: int, draw: float) -> float:
     if isinstance(error, UpstreamBusy) and error.retry_after is not None:
         return max(delay, error.retry_after)
     return delay
+
+
+def learnt_interval(known: float, since_login: float | None, stated: float | None) -> float:
+    """Seconds to leave between two logins from now on, after one was refused for coming too soon.
+
+    `known` is what was left so far, `since_login` how long ago the last accepted login was (None:
+    not known), `stated` what the refusal says, if it says anything.
+    """
+    if stated is not None:
+        return max(known, min(stated, LONGEST_INTERVAL))
+    if since_login is None:
+        return max(known, FIRST_INTERVAL)
+    return max(known, next((s for s in INTERVALS if s > since_login), LONGEST_INTERVAL))
 
 
 def next_interval(interval: float, login_delay: float, draw: float) -> float:

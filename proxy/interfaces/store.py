@@ -20,6 +20,7 @@ from proxy.domain.model import (
     KnownMessage,
     Message,
     Sighting,
+    Unfetched,
 )
 from proxy.domain.policy import RetentionPolicy, ViewKind
 
@@ -62,9 +63,21 @@ class Accounts(Protocol):
     async def set_verifier(self, account_id: int, verifier: str | None) -> None: ...
 
     async def note_sync(
-        self, account_id: int, *, at: float, upstream_count: int | None = None, failure: str = ""
+        self,
+        account_id: int,
+        *,
+        at: float,
+        upstream_count: int | None = None,
+        unfetched: Sequence[Unfetched] | None = None,
+        failure: str = "",
+        failure_kind: str = "",
     ) -> None:
-        """Remember how a sync ended; an empty `failure` means it succeeded."""
+        """Remember how a sync ended; an empty `failure` means it succeeded. None: as before.
+
+        `failure_kind` is the name of the error's class.
+        """
+
+    async def set_login_interval(self, account_id: int, seconds: float) -> None: ...
 
 
 class Devices(Protocol):
@@ -132,7 +145,7 @@ class Views(Protocol):
         the view "undelivered" those it has retrieved."""
 
     async def removed_upstream(self, account_id: int) -> frozenset[int]:
-        """Ids of messages that left the upstream by somebody else's doing."""
+        """Ids of messages that left the upstream by somebody else's doing, and not by our RETR."""
 
     def open_blob(self, message: Message) -> BlobReader:
         """Raises:
@@ -176,8 +189,12 @@ class Syncing(Protocol):
         gone: Collection[int],
         seen: Collection[Sighting],
         at: float,
+        by_retr: bool = False,
     ) -> None:
-        """Apply what a listing told: messages that left, messages found again."""
+        """Apply what a listing told: messages that left, perhaps by our own RETR, and messages
+        found under another name, size or state."""
+
+    async def note_keeps_retrieved(self, account_id: int) -> None: ...
 
     async def holdings(
         self, account_id: int, *, present: bool, retention: RetentionPolicy, at: float
@@ -214,6 +231,12 @@ class Store(Accounts, Devices, Views, Syncing, Protocol):
 
     async def secret(self, name: str, *, fresh: bytes) -> bytes:
         """The octets kept under this name; if there are none, `fresh` is from now on."""
+
+    async def kept(self, name: str) -> bytes | None:
+        """What `keep` was given under this name last."""
+
+    async def keep(self, name: str, value: bytes | None) -> None:
+        """Keep octets that somebody else has encrypted; None: no longer."""
 
     async def is_writable(self) -> bool: ...
 

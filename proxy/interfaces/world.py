@@ -7,7 +7,7 @@ are asyncio's own abstract classes, so that one session code runs on sockets and
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -61,6 +61,9 @@ class Network(Protocol):
         self, transport: asyncio.Transport, protocol: asyncio.Protocol, tls: UpstreamTls
     ) -> asyncio.Transport:
         """Upgrade an upstream connection (RFC 2595 §4); the old transport is not used again."""
+
+    def channel_binding(self, transport: asyncio.Transport) -> tuple[str, bytes] | None:
+        """Name and data of the best channel binding (RFC 5929) that this TLS connection has."""
 
     async def listen(self, address: str, factory: Callable[[], asyncio.Protocol]) -> Listener:
         """Accept connections on "host:port" (port 0: any free one), "unix:PATH", or "systemd:NAME",
@@ -134,6 +137,33 @@ class Issuer(Protocol):
         """
 
 
+class Vault(Protocol):
+    """Encrypts what the store keeps of other people's secrets; the key is kept elsewhere."""
+
+    def seal(self, purpose: str, secret: bytes) -> bytes:
+        """Encrypt; what comes out opens for the same purpose alone.
+
+        Raises:
+            VaultLocked: there is no key, and none can be made.
+        """
+
+    def unseal(self, purpose: str, sealed: bytes) -> bytes:
+        """Raises:
+        VaultLocked: there is no key, or it is another one.
+        """
+
+
+class Web(Protocol):
+    """Requests to token servers, over verified TLS."""
+
+    async def post_form(self, url: str, fields: Mapping[str, str]) -> tuple[int, str]:
+        """Status and body of the answer to a form; redirects are not followed.
+
+        Raises:
+            UpstreamUnreachable: there is no answer, or it is too long.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     network: Network
@@ -141,3 +171,5 @@ class World:
     entropy: Entropy
     passwords: Passwords
     issuer: Issuer
+    vault: Vault
+    web: Web

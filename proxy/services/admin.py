@@ -7,9 +7,10 @@ JSON. The same code serves a running proxy, through its control socket, and a st
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
-from proxy.domain.directory import Directory
+from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.errors import BadRequest, NotFound
 from proxy.domain.model import Account, Device, is_valid_device_name
 from proxy.interfaces.store import Store
@@ -17,6 +18,7 @@ from proxy.interfaces.world import World
 from proxy.services.credentials import ScramSecrets, app_password_hash, new_app_password
 from proxy.services.logins import since
 from proxy.services.syncs import Syncs
+from proxy.services.tokens import KeptSecrets
 
 Row = dict[str, Any]
 
@@ -29,7 +31,9 @@ class Admin:
         directory: Directory,
         syncs: Syncs,
         scram_secrets: ScramSecrets,
+        kept: KeptSecrets,
     ) -> None:
+        self._kept = kept
         self._store = store
         self._clock = world.clock
         self._entropy = world.entropy
@@ -50,6 +54,8 @@ class Admin:
             "account list": self.account_list,
             "account show": self.account_show,
             "account sync": self.account_sync,
+            "account set-password": self.account_set_password,
+            "account keep-token": self.account_keep_token,
             "device list": self.device_list,
             "device add": self.device_add,
             "device certificate": self.device_certificate,
@@ -108,6 +114,10 @@ class Admin:
             "synced_at": known.synced_at if known else None,
             "failed_at": known.failed_at if known else None,
             "failure": known.failure if known else "",
+            "failure_kind": known.failure_kind if known else "",
+            "needs_consent": known is not None and known.failure_kind == "ConsentNeeded",
+            "login_interval": known.login_interval if known else 0.0,
+            "unfetched": [asdict(one) for one in known.unfetched] if known else [],
             "retry_in": round(self._syncs.retry_in(account)),
         }
         return row, known
@@ -132,6 +142,35 @@ class Admin:
             "failed": result.failed,
             "seconds": round(result.seconds, 3),
         }
+
+    async def account_set_password(self, account: str, password: str) -> Row:
+        """Keep the upstream password of a declared account, encrypted."""
+        declared = self._declared(account)
+        if not declared.password_stored:
+            raise BadRequest(
+                f"the configuration says where the password of {account} is: write "
+                "password_stored = true there instead"
+            )
+        secret = password.encode()
+        if not secret or any(octet in secret for octet in b"\r\n\0"):
+            raise BadRequest("a password is on one line, and not empty")
+        await self._kept.keep_password(account, secret)
+        self._directory.set_password(account, secret)
+        self._syncs.try_again(account, self._declared(account).credentials)
+        return {"account": account}
+
+    async def account_keep_token(self, account: str, refresh_token: str) -> Row:
+        """Keep the refresh token that a person's consent has brought, encrypted."""
+        declared = self._declared(account)
+        await self._kept.keep_refresh_token(account, refresh_token.encode())
+        self._syncs.try_again(account, declared.credentials)
+        return {"account": account}
+
+    def _declared(self, account: str) -> DeclaredAccount:
+        declared = self._directory.declared(account)
+        if declared is None:
+            raise NotFound(f"no [[account]] {account} in the configuration")
+        return declared
 
     async def device_list(self, account: str) -> list[Row]:
         return await self._device_rows(await self._account(account))

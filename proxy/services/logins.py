@@ -148,6 +148,7 @@ class Logins:
                 declared.name, declared.credentials.password
             )
             for declared in self._directory.all_declared()
+            if declared.credentials.password
         }
         own = [all_own[name]] if name in all_own else []
         return ScramChallenge(
@@ -216,7 +217,8 @@ class Logins:
                 return _Admitted(account, device)
         declared = self._directory.declared(name)
         if declared is not None:
-            if not hmac.compare_digest(password, declared.credentials.password):
+            own = declared.credentials.password
+            if not own or not hmac.compare_digest(password, own):
                 raise BadLogin("wrong password")
             return _Admitted(await self._declared_account(name), None)
         if not self._directory.pass_through:

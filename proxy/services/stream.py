@@ -5,10 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from proxy.domain.errors import UpstreamUnreachable
+from proxy.domain.errors import UpstreamSilent, UpstreamUnreachable
 
 READ_AHEAD = 256 * 1024
 """Octets held before the peer is made to wait: bounds the memory of one connection."""
+
+
+SLOWEST = 16
+"""Octets a second that an upstream has to send while we wait for it; modems sent a hundred times as
+many."""
+SLOW_AFTER = 600.0
+"""Seconds of waiting in one session before that is judged."""
 
 
 class Stream(asyncio.Protocol):
@@ -19,6 +26,8 @@ class Stream(asyncio.Protocol):
         self._timeout = timeout
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
+        self._octets = 0
+        self._waited = 0.0
         self._eof = False
         self._error: Exception | None = None
         self._writable = asyncio.Event()
@@ -32,6 +41,7 @@ class Stream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
+        self._octets += len(data)
         self._readable.set()
         if len(self._received) > READ_AHEAD and self._transport is not None:
             self._transport.pause_reading()
@@ -63,13 +73,16 @@ class Stream(asyncio.Protocol):
         """
         if not self._received and not self._eof:
             self._readable.clear()
+            loop = asyncio.get_running_loop()
+            since = loop.time()
             try:
                 async with asyncio.timeout(self._timeout):
                     await self._readable.wait()
             except TimeoutError:
-                raise UpstreamUnreachable(
+                raise UpstreamSilent(
                     f"upstream was silent for {self._timeout:.0f} seconds"
                 ) from None
+            self._check_pace(loop.time() - since)
         data = bytes(self._received)
         self._received.clear()
         if not data and self._error is not None:
@@ -77,6 +90,14 @@ class Stream(asyncio.Protocol):
         if not self._eof and self._transport is not None:
             self._transport.resume_reading()
         return data
+
+    def _check_pace(self, waited: float) -> None:
+        """Raises:
+        UpstreamSilent: an octet now and then is no better than silence.
+        """
+        self._waited += waited
+        if self._waited > SLOW_AFTER and self._octets < self._waited * SLOWEST:
+            raise UpstreamSilent(f"upstream has sent {self._octets} octets in {self._waited:.0f} s")
 
     async def write(self, data: bytes) -> None:
         """Returns when the peer keeps up.

@@ -9,20 +9,40 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proxy.domain.directory import DeclaredAccount, Directory
-from proxy.domain.errors import ProxyError, UpstreamRefusedLogin, UpstreamUnreachable
+from proxy.domain.errors import (
+    ConsentNeeded,
+    ProxyError,
+    UpstreamBusy,
+    UpstreamRefusedLogin,
+    UpstreamUnreachable,
+)
 from proxy.domain.facts import SyncFailed, SyncFinished, Unexpected
 from proxy.domain.model import Account, Credentials
-from proxy.domain.policy import AccountPolicy
-from proxy.domain.schedule import next_interval, retry_delay
+from proxy.domain.policy import AccountPolicy, UpstreamServer
+from proxy.domain.schedule import learnt_interval, next_interval, retry_delay
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
-from proxy.services.sync import AccountSync, SyncMemory
-from proxy.services.upstream import open_session
+from proxy.services.sync import AccountSync
+from proxy.services.sync_memory import SyncMemory
+from proxy.services.tokens import KeptSecrets, Tokens
+from proxy.services.upstream import UpstreamSession
+from proxy.services.upstream_dial import open_session
+from proxy.services.upstream_memory import LoginMemory, ServerMemory, UpstreamMemory
+
+FOLLOW_UP = 50
+"""Messages fetched in one session, after which another follows at once: some providers show only so
+many at a time, and a session does not see what arrives while it lasts."""
+
+RECONNECTS = 10
+"""Times that one sync goes on in a new session after the connection broke behind new messages: some
+servers close after so many."""
+RECONNECT_PAUSE = 0.5
+"""Seconds before the first of these; each waits longer."""
 
 
 class SyncRun:
@@ -37,6 +57,10 @@ class SyncRun:
 
     def succeed(self, result: SyncFinished) -> None:
         self.finished.set_result(result)
+
+    def accept(self, account: Account) -> None:
+        if not self.accepted.done():
+            self.accepted.set_result(account)
 
     def fail(self, error: ProxyError) -> None:
         for future in (self.accepted, self.finished):
@@ -55,19 +79,41 @@ class _AccountState:
     not_before: float = 0.0
     """Back-off after a failure."""
     failures: int = 0
-    login_delay: float = 0.0
+    progress: int = 0
+    """Messages that the last session brought."""
+    logged_in_at: float | None = None
+    announced_delay: float = 0.0
+    """Seconds between logins that upstream announces (RFC 2449 §6.5)."""
+    learnt_delay: float = 0.0
+    """The same, as refusals have taught; kept in the store."""
+    logins: LoginMemory = field(default_factory=LoginMemory)
+
+    set_delay: float = 0.0
+    """The same, as the configuration says."""
+
+    @property
+    def login_delay(self) -> float:
+        return max(self.announced_delay, self.learnt_delay, self.set_delay)
 
 
 class Syncs:
     def __init__(
-        self, world: World, store: Store, observer: Observer, directory: Directory
+        self,
+        world: World,
+        store: Store,
+        observer: Observer,
+        directory: Directory,
+        kept: KeptSecrets,
     ) -> None:
+        self._kept = kept
+        self._tokens = Tokens(world.web, kept)
         self._world = world
         self._store = store
         self._observer = observer
         self._directory = directory
         self._states: dict[str, _AccountState] = defaultdict(_AccountState)
         self._runs: dict[str, SyncRun] = {}
+        self._servers: dict[tuple[str, int], ServerMemory] = defaultdict(ServerMemory)
         self._hosts: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._background: dict[str, tuple[DeclaredAccount, asyncio.Task[None]]] = {}
@@ -122,6 +168,14 @@ class Syncs:
             run = self.freshen(name, credentials)
         return run
 
+    def try_again(self, name: str, credentials: Credentials) -> None:
+        """A person has done something about it: no back-off, and no token of before."""
+        self._tokens.forget(name)
+        state = self._states[name]
+        state.failures, state.not_before = 0, 0.0
+        self.follow_directory()
+        self.start(name, credentials)
+
     async def wait(self, run: SyncRun, name: str) -> None:
         """Wait for it as long as a login may; whatever comes of it, the stored mail is served."""
         await self._wait(run, asyncio.get_running_loop().time() + self._login_wait(name))
@@ -163,7 +217,8 @@ class Syncs:
         draw = self._world.entropy.uniform
         loop = asyncio.get_running_loop()
         # Accounts do not all start in the same instant.
-        await asyncio.sleep(draw(0.0, min(2.0, account.policy.sync.interval)))
+        spread = draw(0.0, min(2.0, account.policy.sync.interval))
+        await asyncio.sleep(max(spread, await self._login_delay_left(account.name)))
         while True:
             run = self.start(account.name, account.credentials)
             with suppress(ProxyError):
@@ -171,6 +226,16 @@ class Syncs:
             state = self._states[account.name]
             pause = next_interval(account.policy.sync.interval, state.login_delay, draw(0.0, 1.0))
             await asyncio.sleep(max(pause, state.not_before - loop.time()))
+
+    async def _login_delay_left(self, name: str) -> float:
+        """Seconds until upstream takes a login again, by what an earlier life has learnt."""
+        with suppress(ProxyError):
+            account = await self._store.account(name)
+            if account is not None and account.synced_at is not None:
+                past = self._world.clock.now() - account.synced_at
+                set_delay = self._directory.policy(name).upstream.login_interval
+                return max(max(account.login_interval, set_delay) - max(past, 0.0), 0.0)
+        return 0.0
 
     # --- one run --------------------------------------------------------------------------------
 
@@ -188,21 +253,48 @@ class Syncs:
             self._observer.observe(Unexpected("sync", error))
             await self._note_failure(name, run, UpstreamUnreachable("internal error"))
         else:
-            self._observer.observe(result)
             run.succeed(result)
         finally:
             del self._runs[name]
 
     async def _sync(self, name: str, policy: AccountPolicy, run: SyncRun) -> SyncFinished:
-        session = await open_session(self._world.network, policy.upstream, run.credentials)
+        """As many sessions as bring something new; returns what they brought together."""
+        state = self._states[name]
+        whole: SyncFinished | None = None
+        reconnects = 0
+        while True:
+            try:
+                result = await self._session(name, policy, run)
+            except UpstreamUnreachable:
+                if not state.progress or state.login_delay or reconnects >= RECONNECTS:
+                    raise
+                reconnects += 1
+                await asyncio.sleep(reconnects * RECONNECT_PAUSE)
+                continue
+            self._observer.observe(result)
+            whole = result.after(whole) if whole else result
+            if result.fetched < FOLLOW_UP or state.login_delay:
+                break
+        state.synced_at = asyncio.get_running_loop().time()
+        state.failures = 0
+        state.not_before = 0.0
+        return whole
+
+    async def _session(self, name: str, policy: AccountPolicy, run: SyncRun) -> SyncFinished:
+        state = self._states[name]
+        state.progress = 0
+        server = policy.upstream
+        state.set_delay = server.login_interval
+        memory = UpstreamMemory(self._servers[server.host, server.port], state.logins)
+        session = await self._log_in(name, server, run.credentials, memory)
+        state.logged_in_at = asyncio.get_running_loop().time()
         try:
             declared = self._directory.declared(name) is not None
             account = await self._store.ensure_account(
                 name, declared=declared, at=self._world.clock.now()
             )
-            run.accepted.set_result(account)
-            state = self._states[name]
-            state.login_delay = session.login_delay
+            run.accept(account)
+            state.learnt_delay = account.login_interval
             sync = AccountSync(
                 session=session,
                 store=self._store,
@@ -210,16 +302,50 @@ class Syncs:
                 observer=self._observer,
                 account=account,
                 retention=policy.retention,
+                max_message_size=policy.sync.max_message_size,
                 memory=state.memory,
             )
-            result = await sync.run()
+            try:
+                result = await sync.run()
+            finally:
+                state.progress = sync.progress
+                state.announced_delay = session.login_delay
         except BaseException:
             session.abort()
             raise
-        state.synced_at = asyncio.get_running_loop().time()
-        state.failures = 0
-        state.not_before = 0.0
         return result
+
+    async def _log_in(
+        self, name: str, server: UpstreamServer, credentials: Credentials, memory: UpstreamMemory
+    ) -> UpstreamSession:
+        if self._directory.declared(name) is None:
+            return await open_session(self._world, server, credentials, memory)
+        if server.oauth_client_id:
+            return await self._log_in_by_token(name, server, credentials.username, memory)
+        if not credentials.password:
+            password = await self._kept.password(name)
+            if password is None:
+                raise ConsentNeeded(
+                    f"no password is kept: run `pop3-sync-proxy account set-password {name}`"
+                )
+            self._directory.set_password(name, password)
+            credentials = replace(credentials, password=password)
+        return await open_session(self._world, server, credentials, memory)
+
+    async def _log_in_by_token(
+        self, name: str, server: UpstreamServer, username: str, memory: UpstreamMemory
+    ) -> UpstreamSession:
+        """A token that is refused may have been revoked before its time: a fresh one decides."""
+        for attempt in ("known", "fresh"):
+            token = await self._tokens.access(name, username, server)
+            credentials = Credentials(username, token, is_token=True)
+            try:
+                return await open_session(self._world, server, credentials, memory)
+            except UpstreamRefusedLogin:
+                self._tokens.forget(name)
+                if attempt == "fresh":
+                    raise
+        raise AssertionError
 
     async def _note_failure(self, name: str, run: SyncRun, error: ProxyError) -> None:
         account = await self._known_account(name)
@@ -230,16 +356,34 @@ class Syncs:
         if account is not None and not guess:
             state = self._states[name]
             state.failures += 1
+            if isinstance(error, UpstreamBusy) and error.too_often:
+                await self._learn_delay(account, state, error)
             delay = retry_delay(error, state.failures, self._world.entropy.uniform(0.0, 1.0))
             state.not_before = asyncio.get_running_loop().time() + delay
             with suppress(ProxyError):
                 await self._store.note_sync(
-                    account.id, at=self._world.clock.now(), failure=str(error)
+                    account.id,
+                    at=self._world.clock.now(),
+                    failure=str(error) or type(error).__name__,
+                    failure_kind=type(error).__name__,
                 )
         self._observer.observe(
             SyncFailed(name if account else "", type(error).__name__, str(error), delay)
         )
         run.fail(error)
+
+    async def _learn_delay(
+        self, account: Account, state: _AccountState, error: UpstreamBusy
+    ) -> None:
+        """Upstream wants more time between logins than it was given."""
+        now = asyncio.get_running_loop().time()
+        since = None if state.logged_in_at is None else now - state.logged_in_at
+        known = max(account.login_interval, state.announced_delay)
+        learnt = learnt_interval(known, since, error.retry_after)
+        error.retry_after = state.learnt_delay = learnt
+        if learnt > account.login_interval:
+            with suppress(ProxyError):
+                await self._store.set_login_interval(account.id, learnt)
 
     async def _known_account(self, name: str) -> Account | None:
         try:

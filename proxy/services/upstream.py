@@ -1,49 +1,45 @@
-"""One session with an upstream POP3 server: log in, list, fetch, delete, quit."""
+"""One session with an upstream POP3 server: list, fetch, delete, quit.
+
+Where the server pipelines, commands go out together, so that a step costs one round trip.
+"""
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from proxy.domain.errors import (
-    ProxyError,
     UpstreamBusy,
-    UpstreamGarbled,
-    UpstreamRefusedLogin,
     UpstreamUnreachable,
     UpstreamUnusable,
 )
 from proxy.domain.fingerprint import HEADER_LIMIT
-from proxy.domain.model import Credentials
-from proxy.domain.plan import Entry
-from proxy.domain.policy import UpstreamServer
-from proxy.interfaces.world import Network, UpstreamTls
+from proxy.domain.plan import Entry, Listing
+from proxy.interfaces.world import UpstreamTls, World
+from proxy.services.conversation import LISTING_LIMIT, Answer, Conversation, Request
+from proxy.services.face import peer_of
 from proxy.services.stream import Stream
-from proxy.wire import sasl
+from proxy.services.upstream_memory import ServerMemory
+from proxy.services.upstream_refusal import refusal
 from proxy.wire.errors import RemoteProtocolError
+from proxy.wire.listings import numbered, size
 from proxy.wire.pop3 import Reply
-from proxy.wire.pop3_client import BodyEnd, Event, Expect, Part, Pop3Client
+from proxy.wire.pop3_client import BodyEnd, Expect, Part
+from proxy.wire.scram_client import Binding
 
-TIMEOUT = 60.0
-"""Seconds an upstream may stay silent. RFC 1939 §3 lets a server wait ten minutes for us; none
-needs a minute to answer."""
-
-LISTING_LIMIT = 64 * 1024 * 1024
-"""Octets of one LIST or UIDL answer: some 800,000 messages."""
-
-WINDOW_COMMANDS = 32
-WINDOW_OCTETS = 1024 * 1024
-"""How much is asked for ahead where PIPELINING is announced. Bounded in octets by what LIST said,
-so that a cut connection wastes little; bounded in commands so that neither side's socket buffer
-fills with them (RFC 2449 §6.6)."""
-
+WINDOW_COMMANDS = 200
+WINDOW_OCTETS = 2 * 1024 * 1024
+"""How much is asked for ahead. Bounded in octets by what LIST said, so that a cut connection wastes
+little; bounded in commands so that neither side's socket buffer fills with them (RFC 2449 §6.6)."""
 
 SHORT = 0.9
 """A body with less than so much of what LIST said may have been cut off by a line of one dot.
 Servers whose LIST is off by line ends stay above it."""
+
+UID_LIMIT = 1000
+"""Characters of an id that is still taken for one; RFC 1939 §7 allows 70."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,75 +62,41 @@ class Refused:
     text: str
 
 
+_LISTING = ((b"LIST", Expect.BODY), (b"UIDL", Expect.BODY))
+
 Transfer = Began | Part | Ended | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What one round trip tells of a mailbox, where upstream pipelines."""
+
+    count: int
+    octets: int
+    """Both by STAT."""
+    listing: Listing | None
 
 
 class UpstreamSession:
     """Use `open_session` to get one."""
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._machine = Pop3Client()
-        self._events: deque[Event] = deque()
+    def __init__(self, stream: Stream, memory: ServerMemory) -> None:
+        self._talk = Conversation(stream, memory)
+        self.greeting_text = ""
         self.capabilities: dict[str, list[str]] = {}
         """Upper-case name → its parameters (RFC 2449 §5)."""
+        self.encrypted = False
+        self.binding: Binding | None = None
         self.suspect: Entry | None = None
         """The message behind which an answer was expected when `UpstreamGarbled` was raised."""
 
-    # --- the session's steps --------------------------------------------------------------------
+    @property
+    def peer(self) -> str:
+        return peer_of(self._talk.stream.transport)
 
-    async def greeting(self) -> None:
-        """Raises:
-        UpstreamBusy, UpstreamUnusable: the server greets with -ERR.
-        """
-        reply = await self._reply()
-        if not reply.ok:
-            raise _refusal(reply, otherwise=UpstreamBusy(f"greeting: {reply.text}"))
-
-    async def learn_capabilities(self) -> None:
-        """CAPA; a server without it has none (RFC 2449 §3)."""
-        text = await self._body_of(b"CAPA")
-        self.capabilities = {}
-        for line in (text or b"").decode("ascii", "replace").split("\r\n"):
-            name, *parameters = line.upper().split() or [""]
-            if name:
-                self.capabilities[name] = parameters
-
-    async def start_tls(self, network: Network, tls: UpstreamTls) -> None:
-        reply = await self._command(b"STLS")
-        if not reply.ok:
-            raise UpstreamUnusable(f"upstream does not offer STLS: {reply.text}")
-        try:
-            self._machine.tls_started()
-        except RemoteProtocolError as error:
-            raise UpstreamUnreachable(str(error)) from None
-        stream = self._stream
-        stream.tls_started(await network.start_upstream_tls(stream.transport, stream, tls))
-
-    async def login(self, credentials: Credentials, auth: str) -> None:
-        """Raises:
-        UpstreamRefusedLogin, UpstreamBusy, UpstreamUnusable: upstream said no.
-        """
-        username, password = credentials.username.encode(), credentials.password
-        if any(octet in username + password for octet in b"\r\n\0"):
-            raise UpstreamRefusedLogin("POP3 cannot carry a password with CR, LF or NUL")
-        offered = self.capabilities.get("SASL", [])
-        if auth == "plain" or (auth == "auto" and "PLAIN" in offered):
-            # Two steps, since an initial response may exceed the length of a command line and
-            # older servers know none.
-            reply = await self._command(b"AUTH PLAIN")
-            if reply.challenge:
-                response = sasl.encode(b"\0" + username + b"\0" + password)
-                reply = await self._command(response)
-        else:
-            reply = await self._command(b"USER " + username)
-            if reply.ok:
-                reply = await self._command(b"PASS " + password)
-        if not reply.ok:
-            raise _refusal(reply, otherwise=UpstreamRefusedLogin(reply.text))
-        # RFC 2449 §5: capabilities may differ after the login.
-        if self.capabilities:
-            await self.learn_capabilities()
+    @property
+    def pipelines(self) -> bool:
+        return self._talk.pipelines
 
     @property
     def login_delay(self) -> float:
@@ -142,35 +104,80 @@ class UpstreamSession:
         parameters = self.capabilities.get("LOGIN-DELAY", [])
         return float(parameters[0]) if parameters and parameters[0].isdigit() else 0.0
 
-    async def stat(self) -> tuple[int, int]:
-        """Messages and octets."""
-        reply = await self._command(b"STAT")
-        words = reply.text.split()
-        if not reply.ok or len(words) < 2 or not (words[0].isdigit() and words[1].isdigit()):
-            raise UpstreamUnreachable(f"STAT: {reply.text}")
-        return int(words[0]), int(words[1])
+    # --- up to the login ------------------------------------------------------------------------
+
+    async def greeting(self) -> None:
+        """Raises:
+        UpstreamBusy, UpstreamUnusable: the server greets with -ERR.
+        """
+        reply = await self._talk.reply()
+        if not reply.ok:
+            raise refusal(reply, otherwise=UpstreamBusy(f"greeting: {reply.text}"))
+        self.greeting_text = reply.text
+
+    async def learn_capabilities(self) -> None:
+        """CAPA; a server without it has none (RFC 2449 §3)."""
+        (answer,) = await self._talk.exchange((b"CAPA", Expect.BODY))
+        self._note_capabilities(answer)
+
+    async def start_tls(self, world: World, tls: UpstreamTls) -> None:
+        (reply,) = await self.ask(b"STLS")
+        if not reply.ok:
+            raise UpstreamUnusable(f"upstream does not offer STLS: {reply.text}")
+        try:
+            self._talk.machine.tls_started()
+        except RemoteProtocolError as error:
+            raise UpstreamUnreachable(str(error)) from None
+        stream = self._talk.stream
+        upgraded = await world.network.start_upstream_tls(stream.transport, stream, tls)
+        stream.tls_started(upgraded)
+        self.tls_is_on(world)
+
+    def tls_is_on(self, world: World) -> None:
+        self.encrypted = True
+        found = world.network.channel_binding(self._talk.stream.transport)
+        self.binding = Binding(*found) if found else None
+
+    async def ask(self, *lines: bytes) -> list[Reply]:
+        """Send commands with answers of one line; together, where the server pipelines."""
+        return await self._talk.ask(*lines)
+
+    # --- what is there --------------------------------------------------------------------------
+
+    async def overview(self, *, listing: bool) -> Overview:
+        """The first look after a login: STAT, and the listing if it is needed in any case.
+
+        Raises:
+            UpstreamUnreachable: the answers make no sense.
+        """
+        # RFC 2449 §5: capabilities may differ after the login.
+        capa = [(b"CAPA", Expect.BODY)] if self.capabilities else []
+        more = [*_LISTING] if listing else []
+        answers = await self._talk.exchange(*capa, (b"STAT", Expect.LINE), *more)
+        if capa:
+            self._note_capabilities(answers.pop(0))
+        stat, *listed = answers
+        words = stat.reply.text.split()
+        if not stat.reply.ok or len(words) < 2 or not all(map(_is_number, words[:2])):
+            raise UpstreamUnreachable(f"STAT: {stat.reply.text}")
+        count, octets = int(words[0]), int(words[1])
+        return Overview(count, octets, _listing(count, *listed) if listing else None)
 
     async def uid_of(self, number: int) -> str | None:
         """The UIDL of one message; None where upstream has no UIDL."""
-        reply = await self._command(b"UIDL %d" % number)
+        (reply,) = await self.ask(b"UIDL %d" % number)
         return reply.text.partition(" ")[2].strip() if reply.ok else None
 
-    async def listing(self) -> list[Entry]:
+    async def listing(self, count: int) -> Listing:
         """LIST and UIDL together, in order. Without UIDL every uid is "".
 
         Raises:
             UpstreamUnreachable: the answer makes no sense.
         """
-        sizes_text = await self._body_of(b"LIST")
-        if sizes_text is None:
-            raise UpstreamUnreachable("upstream refuses LIST")
-        uids_text = await self._body_of(b"UIDL")
-        try:
-            sizes = {n: int(rest.split()[0]) for n, rest in _numbered(sizes_text).items()}
-            uids = _numbered(uids_text or b"")
-        except (ValueError, IndexError):
-            raise UpstreamUnreachable("a listing that makes no sense") from None
-        return [Entry(number, sizes[number], uids.get(number, "")) for number in sorted(sizes)]
+        listed = await self._talk.exchange(*_LISTING)
+        return _listing(count, *listed)
+
+    # --- messages -------------------------------------------------------------------------------
 
     def retrieve(self, entries: Iterable[Entry]) -> AsyncGenerator[Transfer, None]:
         """RETR of each, in order."""
@@ -184,32 +191,42 @@ class UpstreamSession:
         """The header of each by TOP, in order; None where upstream refuses."""
         requests = ((entry, b"TOP %d 0" % entry.number, 0) for entry in entries)
         header = bytearray()
+        octets = 0
         async with aclosing(self._transfers(requests)) as transfers:
             async for transfer in transfers:
                 if isinstance(transfer, Part):
                     # What TOP sends beyond a header's limit is of no use to anybody.
                     header += transfer.data[: max(HEADER_LIMIT - len(header), 0)]
+                    octets += len(transfer.data)
+                    if octets > LISTING_LIMIT:
+                        raise UpstreamUnreachable("a header without end")
                 elif isinstance(transfer, Ended):
                     yield transfer.entry, bytes(header)
                     header.clear()
+                    octets = 0
                 elif isinstance(transfer, Refused):
                     yield transfer.entry, None
 
     async def delete(self, numbers: Iterable[int]) -> list[int]:
         """DELE each; returns those that upstream accepted. They count only after `quit`."""
-        return [n for n in numbers if (await self._command(b"DELE %d" % n)).ok]
+        accepted: list[int] = []
+        waiting = list(numbers)
+        while waiting:
+            batch, waiting = waiting[:WINDOW_COMMANDS], waiting[WINDOW_COMMANDS:]
+            replies = await self.ask(*(b"DELE %d" % number for number in batch))
+            accepted += [n for n, reply in zip(batch, replies, strict=True) if reply.ok]
+        return accepted
 
     async def quit(self) -> bool:
         """Whether upstream answered +OK, and so has done what DELE asked for (RFC 1939 §6)."""
-        reply = await self._command(b"QUIT")
-        self._stream.close()
+        (reply,) = await self.ask(b"QUIT")
+        self._talk.stream.close()
+        self._talk.ended_well()
         return reply.ok
 
     def abort(self) -> None:
         """Drop the connection; upstream deletes nothing."""
-        self._stream.abort()
-
-    # --- within ---------------------------------------------------------------------------------
+        self._talk.stream.abort()
 
     async def _transfers(
         self, requests: Iterable[tuple[Entry, bytes, int]]
@@ -223,145 +240,83 @@ class UpstreamSession:
         Raises:
             UpstreamGarbled: it did; `suspect` is the message.
         """
-        ahead = WINDOW_COMMANDS if "PIPELINING" in self.capabilities else 1
+        talk = self._talk
+        ahead = WINDOW_COMMANDS if talk.pipelines else 1
         waiting = deque(requests)
         asked: deque[tuple[Entry, int]] = deque()
+        octets = 0
         while waiting or asked:
-            octets = sum(weight for _, weight in asked)
-            commands = b""
+            batch: list[Request] = []
             while waiting and len(asked) < ahead and (not asked or octets < WINDOW_OCTETS):
                 entry, command, weight = waiting.popleft()
-                commands += self._machine.send(command, Expect.BODY)
+                batch.append((command, Expect.BODY))
                 asked.append((entry, weight))
                 octets += weight
-            if commands:
-                await self._stream.write(commands)
+            if batch:
+                await talk.send(*batch)
             entry, weight = asked[0]
-            reply = await self._reply()
-            if not reply.ok:
-                asked.popleft()
-                yield Refused(entry, reply.text)
-                continue
-            yield Began(entry)
-            received = 0
-            while not isinstance(event := await self._next_event(), BodyEnd):
-                if isinstance(event, Part):
-                    received += len(event.data)
-                    yield event
+            reply = await talk.reply()
+            if reply.ok:
+                yield Began(entry)
+                received = 0
+                while not isinstance(event := await talk.next_event(), BodyEnd):
+                    if isinstance(event, Part):
+                        received += len(event.data)
+                        yield event
+                if received < weight * SHORT:
+                    await self._check_what_follows(entry, pipelined=len(asked) > 1)
+                talk.progress = True
             asked.popleft()
-            if received < weight * SHORT:
-                await self._check_what_follows(entry, pipelined=bool(asked))
-            yield Ended(entry)
+            octets -= weight
+            yield Ended(entry) if reply.ok else Refused(entry, reply.text)
 
     async def _check_what_follows(self, entry: Entry, *, pipelined: bool) -> None:
         """Raises:
         UpstreamGarbled: the octets behind a body are no answer; `suspect` is the message.
         """
         self.suspect = entry
-        if not pipelined:
+        self._talk.probing = True
+        if pipelined:
+            await self._talk.wait_for_event()
+        else:
             # Were the rest of the message to come, it would come in front of this answer.
-            await self._command(b"NOOP")
-        elif not self._events:
-            await self._read_events()
+            await self.ask(b"NOOP")
+        self._talk.probing = False
         self.suspect = None
 
-    async def _body_of(self, command: bytes) -> bytes | None:
-        """The whole multi-line answer; None when upstream refuses."""
-        await self._stream.write(self._machine.send(command, Expect.BODY))
-        if not (await self._reply()).ok:
-            return None
-        body = bytearray()
-        while not isinstance(event := await self._next_event(), BodyEnd):
-            if isinstance(event, Part):
-                body += event.data
-            if len(body) > LISTING_LIMIT:
-                raise UpstreamUnreachable("a listing without end")
-        return bytes(body)
-
-    async def _command(self, line: bytes) -> Reply:
-        await self._stream.write(self._machine.send(line))
-        return await self._reply()
-
-    async def _reply(self) -> Reply:
-        event = await self._next_event()
-        if not isinstance(event, Reply):
-            raise UpstreamUnreachable("an answer of the wrong shape")
-        return event
-
-    async def _next_event(self) -> Event:
-        while not self._events:
-            await self._read_events()
-        return self._events.popleft()
-
-    async def _read_events(self) -> None:
-        if self._machine.broken is not None:
-            raise UpstreamGarbled(f"upstream broke the protocol: {self._machine.broken}")
-        data = await self._stream.read()
-        if not data:
-            raise UpstreamUnreachable("upstream closed the connection")
-        self._events.extend(self._machine.receive(data))
+    def _note_capabilities(self, answer: Answer) -> None:
+        self.capabilities = {}
+        for line in (answer.body or b"").decode("ascii", "replace").split("\r\n"):
+            name, *parameters = line.upper().split() or [""]
+            if name:
+                self.capabilities[name] = parameters
+        self._talk.announces_pipelining = "PIPELINING" in self.capabilities
 
 
-async def open_session(
-    network: Network, server: UpstreamServer, credentials: Credentials
-) -> UpstreamSession:
-    """Connect and log in.
-
-    Raises:
-        UpstreamUnreachable, UpstreamBusy, UpstreamRefusedLogin, UpstreamUnusable.
+def _listing(count: int, sizes: Answer, uids: Answer) -> Listing:
+    """Raises:
+    UpstreamUnreachable: there is none, or it makes no sense.
     """
-    session = await connect(network, server)
+    if sizes.body is None:
+        raise UpstreamUnreachable(f"upstream refuses LIST: {sizes.reply.text}")
     try:
-        await session.login(credentials, server.auth)
-    except BaseException:
-        session.abort()
-        raise
-    return session
+        by_size, sound = numbered(sizes.body)
+        by_uid, uids_sound = numbered(uids.body or b"")
+    except RemoteProtocolError as error:
+        raise UpstreamUnreachable(str(error)) from None
+    octets = {number: size(rest) for number, rest in by_size.items()}
+    entries = [
+        Entry(number, octets.get(number) or 0, _usable(by_uid.get(number, "")))
+        for number in sorted(by_size.keys() | by_uid.keys())
+    ]
+    agree = uids.body is None or by_size.keys() == by_uid.keys()
+    sound = sound and uids_sound and agree and None not in octets.values()
+    return Listing(entries, sound=sound and len(entries) == count)
 
 
-async def connect(network: Network, server: UpstreamServer) -> UpstreamSession:
-    """Connect up to the point where a login is due: greeting, capabilities, STLS."""
-    tls = UpstreamTls(server.host, server.ca_file)
-    _, stream = await network.connect(
-        server.host,
-        server.port,
-        lambda: Stream(TIMEOUT),
-        tls if server.tls == "implicit" else None,
-    )
-    session = UpstreamSession(stream)
-    try:
-        await session.greeting()
-        if server.tls == "starttls":
-            await session.start_tls(network, tls)
-        await session.learn_capabilities()
-    except BaseException:
-        session.abort()
-        raise
-    return session
+def _usable(uid: str) -> str:
+    return uid if len(uid) <= UID_LIMIT else ""
 
 
-def _numbered(text: bytes) -> dict[int, str]:
-    """Lines of "number rest"."""
-    numbered = {}
-    for line in text.decode("latin-1").split("\r\n"):
-        if line:
-            number, _, rest = line.partition(" ")
-            numbered[int(number)] = rest.strip()
-    return numbered
-
-
-# What servers without response codes say when trying later helps.
-_BUSY_TEXT = re.compile(r"lock|busy|in use|temporar|try again|too many|unavailable|later", re.I)
-
-
-def _refusal(reply: Reply, *, otherwise: ProxyError) -> ProxyError:
-    """The error that a -ERR stands for (RFC 2449 §8.1, RFC 3206 §4)."""
-    if reply.code == "AUTH":
-        return UpstreamRefusedLogin(reply.text)
-    if reply.code in ("IN-USE", "LOGIN-DELAY", "SYS/TEMP"):
-        return UpstreamBusy(reply.text)
-    if reply.code.startswith("SYS/"):
-        return UpstreamUnusable(reply.text)
-    if _BUSY_TEXT.search(reply.text):
-        return UpstreamBusy(reply.text)
-    return otherwise
+def _is_number(word: str) -> bool:
+    return size(word) is not None

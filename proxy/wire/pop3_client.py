@@ -52,6 +52,11 @@ class Pop3Client:
         self.broken: RemoteProtocolError | None = None
         """Set when the peer has broken the protocol behind the events given out last."""
 
+    @property
+    def outstanding(self) -> int:
+        """Answers that are awaited, the one under way included."""
+        return len(self._outstanding) + (self._decoder is not None)
+
     def send(self, line: bytes, expect: Expect = Expect.LINE) -> bytes:
         """Register a command (or a SASL response) and return its octets.
 

@@ -22,10 +22,12 @@ from proxy.domain.facts import (
     Fact,
     ListingDoubted,
     LoginRefused,
+    MessageSkipped,
     Purged,
     SessionEnded,
     SyncFailed,
     SyncFinished,
+    UidlsChanged,
     Unexpected,
 )
 
@@ -40,6 +42,8 @@ FACTS: list[tuple[Fact, Level, str]] = [
     (SyncFinished("alice", 10, 0, 0, 1, 0, 0, 0.5), "info", "sync_finished"),
     (SyncFinished("alice", 10, 0, 0, 0, 0, 1, 0.5), "info", "sync_finished"),
     (SyncFailed("alice", "UpstreamBusy", "try later", 60.0), "warning", "sync_failed"),
+    (MessageSkipped("alice", "u1", 999, "too large"), "warning", "message_skipped"),
+    (UidlsChanged("alice", 10, 1), "warning", "uidls_changed"),
     (ListingDoubted("alice", 10), "warning", "listing_doubted"),
     (BlobDamaged("alice", 7), "error", "blob_damaged"),
     (Purged("alice", 3, 99), "info", "purged"),

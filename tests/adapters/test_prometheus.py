@@ -18,10 +18,12 @@ from proxy.domain.facts import (
     Fact,
     ListingDoubted,
     LoginRefused,
+    MessageSkipped,
     Purged,
     SessionEnded,
     SyncFailed,
     SyncFinished,
+    UidlsChanged,
     Unexpected,
 )
 
@@ -31,6 +33,8 @@ FACTS: list[Fact] = [
     DeviceEnrolled("alice", "laptop"),
     SyncFinished("alice", 10, 5, 999, 2, 1, 1, 1.5),
     SyncFailed("alice", "UpstreamBusy", "try later", 60.0),
+    MessageSkipped("alice", "u1", 999, "too large"),
+    UidlsChanged("alice", 10, 1),
     ListingDoubted("alice", 10),
     BlobDamaged("alice", 7),
     Purged("alice", 3, 99),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 from proxy.config.load import load
@@ -37,6 +37,8 @@ def test_the_example_s_values_are_the_defaults() -> None:
         given, default = getattr(settings, table.name), getattr(defaults, table.name)
         if table.name == "data_dir":
             assert given == EXAMPLE.parent / default
+        elif table.name == "secrets":
+            assert given == replace(default, key_file=EXAMPLE.parent / default.key_file)
         elif is_dataclass(default):
             for key in fields(default):
                 if (table.name, key.name) not in PLACEHOLDERS:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-import pytest
+from itertools import pairwise
 
-from proxy.domain.fingerprint import arrival, header_digest, header_of
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.domain.fingerprint import HEADER_LIMIT, Fingerprint, arrival, header_of
 
 MAIL = (
     b"Received: from a by b; Tue, 03 Nov 2026 10:00:00 +0000\r\n"
     b"Message-ID: <1@x>\r\nSubject: s\r\n\r\nbody\r\n"
 )
 TIME = 1793700000.0
+
+
+def header_digest(octets: bytes) -> bytes | None:
+    return Fingerprint.of(octets).header_digest
+
+
+def content_digest(octets: bytes) -> bytes | None:
+    return Fingerprint.of(octets).content_digest
 
 
 def test_top_and_retr_of_the_same_message_have_the_same_digest() -> None:
@@ -60,3 +72,39 @@ def test_the_header_ends_at_the_first_empty_line() -> None:
 )
 def test_arrival_is_the_topmost_received_then_the_date(mail: bytes, expected: float | None) -> None:
     assert arrival(mail) == expected
+
+
+def test_fields_added_by_servers_and_line_ends_at_the_end_do_not_change_the_content() -> None:
+    moved = b"Received: by c\r\nX-Moved: 1\r\n" + MAIL + b"\r\n"
+    assert content_digest(moved) == content_digest(MAIL) is not None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        MAIL.replace(b"body", b"bode"),
+        MAIL.replace(b"Subject: s", b"Subject: t"),
+        MAIL.replace(b"<1@x>", b"<2@x>"),
+        MAIL + b"more\r\n",
+    ],
+)
+def test_another_body_or_origin_is_another_content(other: bytes) -> None:
+    assert content_digest(other) != content_digest(MAIL)
+
+
+@pytest.mark.parametrize(
+    "mail", [b"", b"\r\nbody", b"Subject: s\r\n\r\nbody\r\n", b"X: " + b"x" * HEADER_LIMIT * 2]
+)
+def test_a_header_that_tells_nothing_of_the_origin_makes_no_content(mail: bytes) -> None:
+    assert content_digest(mail) is None
+
+
+@given(st.binary(max_size=40), st.lists(st.integers(0, 120), max_size=6))
+def test_a_fingerprint_is_the_same_however_the_octets_come(body: bytes, cuts: list[int]) -> None:
+    mail = MAIL + body
+    pieces = Fingerprint()
+    for start, end in pairwise([0, *sorted(cuts), len(mail)]):
+        pieces.feed(mail[start:end])
+    assert pieces.header_digest == header_digest(mail)
+    assert pieces.content_digest == content_digest(mail)
+    assert pieces.arrival == TIME

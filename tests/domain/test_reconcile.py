@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from proxy.domain.fingerprint import header_digest
+from proxy.domain.fingerprint import Fingerprint
 from proxy.domain.model import KnownMessage, Upstream
-from proxy.domain.plan import Entry, left_upstream, plan_sync
+from proxy.domain.plan import Entry, Listing, Plan, left_upstream, plan_sync
 from proxy.domain.reconcile import Reconciliation, Verdict
 
 
@@ -38,10 +38,11 @@ class Memory:
         self.known: list[KnownMessage] = []
         self.contents: dict[int, bytes] = {}
         self.retrieved: list[Mail] = []
+        self.plan: Plan | None = None
 
     def sync(self, upstream: list[Mail], *, top: bool = True) -> None:
         entries = [Entry(n, len(m.octets), m.uid) for n, m in enumerate(upstream, 1)]
-        plan = plan_sync(entries, self.known)
+        plan = self.plan = plan_sync(Listing(entries, sound=True), self.known)
         found = Reconciliation(plan)
         for entry in plan.doubtful:
             header = upstream[entry.number - 1].octets.partition(b"\r\n\r\n")[0]
@@ -51,7 +52,7 @@ class Memory:
             fetched = upstream[entry.number - 1]
             self.retrieved.append(fetched)
             digest = hashlib.sha256(fetched.octets).digest()
-            verdict, message_id = found.judge_octets(entry, digest)
+            verdict, message_id = found.judge_octets(entry, digest, Fingerprint.of(fetched.octets))
             if verdict is Verdict.NEW:
                 message_id = len(self.known) + len(new) + 1
                 self.contents[message_id] = fetched.octets
@@ -60,8 +61,7 @@ class Memory:
                 assert message_id is not None
                 assert self.contents[message_id] == fetched.octets
                 self._update(message_id, blob_kept=True, upstream=Upstream.PRESENT)
-        gone, _ = left_upstream(self.known, set(found.same), len(entries))
-        for message_id in gone:
+        for message_id in left_upstream(self.known, set(found.same)):
             self._update(message_id, upstream=Upstream.GONE)
         for sighting in found.sightings:
             self._update(
@@ -73,12 +73,14 @@ class Memory:
         self.known += new
 
     def _row(self, message_id: int, entry: Entry, fetched: Mail) -> KnownMessage:
+        fingerprint = Fingerprint.of(fetched.octets)
         return KnownMessage(
             id=message_id,
             upstream_uid=entry.uid,
             upstream_octets=entry.octets,
             digest=hashlib.sha256(fetched.octets).digest(),
-            header_digest=header_digest(fetched.octets),
+            header_digest=fingerprint.header_digest,
+            content_digest=fingerprint.content_digest,
             upstream=Upstream.PRESENT,
             blob_kept=True,
         )
@@ -191,10 +193,74 @@ def test_a_lost_blob_under_whose_id_other_octets_come_is_a_new_message() -> None
 
 def test_a_listing_that_is_suddenly_empty_is_to_be_doubted() -> None:
     memory = Memory()
+    box = [mail("a", "1"), mail("b", "2"), mail("c", "3")]
+    for shown, suspicious in ((box, False), (box, False), (box[:2], False), ([], True)):
+        memory.sync(shown)
+        assert memory.plan is not None
+        assert memory.plan.suspicious is suspicious
+
+
+def test_a_listing_whose_parts_disagree_is_to_be_doubted() -> None:
+    assert plan_sync(Listing([], sound=False), []).suspicious
+
+
+# --- ids that change -----------------------------------------------------------------------------
+
+
+def stamped(uid: str, content: str, *, more: str = "") -> Mail:
+    """A mail that a server has taken in, with fields that another one may have put in front."""
+    head = f"{more}Received: by mx; {content}\r\nMessage-ID: <{content}@x>\r\nDate: d\r\n"
+    return Mail(uid, f"{head}\r\n{content}\r\n".encode())
+
+
+def test_ids_that_changed_for_a_part_are_recognised_by_size_and_header() -> None:
+    memory = Memory()
+    memory.sync([stamped(f"old-{n}", str(n)) for n in range(9)])
+    new = [stamped(f"new-{n}", str(n)) for n in range(100, 120)]
+    memory.sync(
+        [stamped("renamed", "0"), *(stamped(f"old-{n}", str(n)) for n in range(1, 9)), *new]
+    )
+    assert len(memory.known) == 29
+    assert memory.known[0].upstream_uid == "renamed"
+
+
+def test_a_change_of_ids_that_was_cut_off_goes_on_where_it_ended() -> None:
+    memory = Memory()
+    memory.sync([stamped(f"old-{n}", f"content {n}") for n in range(20)])
+    for n in range(15):
+        memory.known[n] = replace(memory.known[n], upstream_uid=f"new-{n}", upstream_octets=7)
+    box = [stamped(f"new-{n}", f"content {n}") for n in range(20)]
+    memory.known[:15] = [replace(m, upstream_octets=len(box[0].octets)) for m in memory.known[:15]]
+    memory.sync([*box, stamped("late", "a late one")])
+    assert len(memory.retrieved) == len(memory.known) == 21
+
+
+def test_a_header_with_fields_added_on_the_way_is_recognised_by_its_content() -> None:
+    memory = Memory()
+    memory.sync([stamped(f"old-{n}", str(n)) for n in range(5)])
+    moved = [stamped(f"new-{n}", str(n), more="X-Moved: yes\r\n") for n in range(5)]
+    memory.sync(moved)
+    assert len(memory.known) == 5
+    assert [m.upstream_uid for m in memory.known] == [f"new-{n}" for n in range(5)]
+    memory.sync(moved)
+    assert len(memory.retrieved) == 10
+
+
+def test_equal_headers_with_different_bodies_are_told_apart_by_octets() -> None:
+    memory = Memory()
+    header = b"Received: by mx; now\r\nMessage-ID: <same@x>\r\n\r\n"
+    memory.sync([Mail("a", header + b"one\r\n"), Mail("b", header + b"two\r\n")])
+    memory.sync([Mail("c", header + b"two\r\n"), Mail("d", header + b"one\r\n")])
+    assert [m.upstream_uid for m in memory.known] == ["d", "c"]
+
+
+def test_a_new_mail_with_the_header_of_a_missing_one_is_not_dropped() -> None:
+    """No server has stamped it, and programs exist that send every mail with one Message-ID."""
+    memory = Memory()
     memory.sync([mail("a", "1"), mail("b", "2")])
-    assert left_upstream(memory.known, set(), 0) == ([1, 2], True)
-    assert left_upstream(memory.known, {1}, 1) == ([2], False)
-    assert left_upstream([], set(), 0) == ([], False)
+    header = b"Message-ID: <2@x>\r\nSubject: s\r\n\r\n"
+    memory.sync([mail("a", "1"), Mail("c", header + b"something else\r\n")])
+    assert len(memory.known) == 3
 
 
 contents = st.integers(0, 2).map(str)

@@ -31,7 +31,7 @@ async def fetched(
     await writer.write(octets[: len(octets) // 2])
     await writer.write(octets[len(octets) // 2 :])
     blob = await writer.finish()
-    return Fetched(uid, len(octets), blob, None, received_at, repairs)
+    return Fetched(uid, len(octets), blob, None, None, received_at, repairs)
 
 
 async def add(store: Store, account: Account, octets: bytes, uid: str = "uid") -> int:

@@ -17,6 +17,8 @@ from proxy.adapters.device_certificate import OwnIssuer
 from proxy.adapters.entropy import SystemEntropy
 from proxy.adapters.net import SocketNetwork
 from proxy.adapters.store import open_store
+from proxy.adapters.vault import AesVault, KeySource
+from proxy.adapters.web import WebClient
 from proxy.app import Core
 from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.facts import Fact
@@ -133,6 +135,19 @@ def declared(policy: AccountPolicy, name: str = "alice") -> DeclaredAccount:
     return DeclaredAccount(name, Credentials(name, b"secret"), policy)
 
 
+def world_of(folder: Path, clock: SetClock, passwords: QuickPasswords) -> World:
+    """The real one, but for the clock and the slow hash."""
+    return World(
+        SocketNetwork(None),
+        clock,
+        SystemEntropy(),
+        passwords,
+        OwnIssuer(folder),
+        AesVault(KeySource("", folder / "key", ""), SystemEntropy().token),
+        WebClient(),
+    )
+
+
 @asynccontextmanager
 async def house(
     data_dir: Path,
@@ -144,7 +159,7 @@ async def house(
     """A house whose pass-through accounts have `policy`, with these declared accounts."""
     store = await open_store(data_dir)
     clock, passwords, facts = SetClock(), QuickPasswords(), Facts()
-    world = World(SocketNetwork(None), clock, SystemEntropy(), passwords, OwnIssuer(data_dir))
+    world = world_of(data_dir, clock, passwords)
     directory = Directory(accounts, policy, pass_through=pass_through)
     core = Core(world, store, facts, directory, SessionPolicy(), limits)
     try:

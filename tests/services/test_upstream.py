@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
-from proxy.adapters.net import SocketNetwork
 from proxy.domain.errors import (
     ProxyError,
     UpstreamBusy,
@@ -18,9 +18,13 @@ from proxy.domain.errors import (
 from proxy.domain.model import Credentials
 from proxy.domain.plan import Entry
 from proxy.domain.policy import UpstreamServer
-from proxy.services.upstream import Began, Ended, Refused, UpstreamSession, open_session
+from proxy.services.upstream import Began, Ended, Refused, UpstreamSession
+from proxy.services.upstream_dial import open_session
 from proxy.wire.pop3_client import Part
 from tests.rude_upstream import RudeUpstream, mail
+from tests.services.house import QuickPasswords, SetClock, world_of
+
+WORLD = world_of(Path("/nowhere"), SetClock(), QuickPasswords())
 
 
 @pytest.fixture
@@ -34,7 +38,13 @@ async def session_with(
     upstream: RudeUpstream, password: bytes = b"secret", auth: str = "auto"
 ) -> UpstreamSession:
     server = UpstreamServer("127.0.0.1", upstream.port, "none", auth=auth)  # type: ignore[arg-type]
-    return await open_session(SocketNetwork(None), server, Credentials("alice", password))
+    return await open_session(WORLD, server, Credentials("alice", password))
+
+
+async def listed(session: UpstreamSession) -> list[Entry]:
+    listing = (await session.overview(listing=True)).listing
+    assert listing is not None
+    return listing.entries
 
 
 async def collect(session: UpstreamSession, entries: list[Entry]) -> dict[int, bytes | None]:
@@ -55,8 +65,9 @@ async def collect(session: UpstreamSession, entries: list[Entry]) -> dict[int, b
 
 async def test_a_session_lists_fetches_and_deletes(rude: RudeUpstream) -> None:
     session = await session_with(rude)
-    assert await session.stat() == (3, sum(len(octets) for _, octets in rude.mails))
-    listing = await session.listing()
+    seen = await session.overview(listing=False)
+    assert (seen.count, seen.octets) == (3, sum(len(octets) for _, octets in rude.mails))
+    listing = await listed(session)
     assert [(e.number, e.octets, e.uid) for e in listing] == [
         (n, len(octets), uid) for n, (uid, octets) in enumerate(rude.mails, 1)
     ]
@@ -138,31 +149,31 @@ async def test_nobody_listening_is_unreachable() -> None:
 async def test_without_uidl_the_listing_has_no_ids(rude: RudeUpstream) -> None:
     rude.has_uidl = False
     session = await session_with(rude)
-    assert [entry.uid for entry in await session.listing()] == ["", "", ""]
+    assert [entry.uid for entry in await listed(session)] == ["", "", ""]
     assert await session.uid_of(1) is None
 
 
-@pytest.mark.parametrize("answer", [b"+OK\r\n1 x\r\n.\r\n", b"+OK\r\nnonsense\r\n.\r\n"])
+@pytest.mark.parametrize("answer", [b"+OK\r\nnonsense\r\n.\r\n", b"-ERR no\r\n"])
 async def test_a_listing_that_makes_no_sense_ends_the_session(
     rude: RudeUpstream, answer: bytes
 ) -> None:
     rude.refusals["LIST"] = answer
     session = await session_with(rude)
     with pytest.raises(UpstreamUnreachable):
-        await session.listing()
+        await listed(session)
 
 
 async def test_a_refused_message_does_not_stop_the_others(rude: RudeUpstream) -> None:
     rude.refusals["RETR 2"] = b"-ERR [SYS/TEMP] cannot read it\r\n"
     session = await session_with(rude)
-    got = await collect(session, await session.listing())
+    got = await collect(session, await listed(session))
     assert got == {1: rude.mails[0][1], 2: None, 3: rude.mails[2][1]}
 
 
 async def test_a_cut_in_the_middle_is_told_after_what_came_whole(rude: RudeUpstream) -> None:
     rude.hang_up_on = {"RETR 3"}
     session = await session_with(rude)
-    transfers = session.retrieve(await session.listing())
+    transfers = session.retrieve(await listed(session))
     ended = 0
     while ended < 2:
         ended += isinstance(await anext(transfers), Ended)
@@ -172,7 +183,7 @@ async def test_a_cut_in_the_middle_is_told_after_what_came_whole(rude: RudeUpstr
 
 async def test_headers_come_by_top(rude: RudeUpstream) -> None:
     session = await session_with(rude)
-    entries = await session.listing()
+    entries = await listed(session)
     headers = {e.number: header async for e, header in session.headers(entries)}
     assert headers[1] == b"Message-ID: <1@example.org>\r\nSubject: 1\r\n\r\n"
     rude.has_top = False
@@ -187,7 +198,7 @@ async def test_without_pipelining_nothing_is_sent_ahead() -> None:
             rude.capabilities = capabilities
             rude.commands.clear()
             session = await session_with(rude)
-            transfers = session.retrieve(await session.listing())
+            transfers = session.retrieve(await listed(session))
             await anext(transfers)
             await _settle(rude, ahead)
             assert rude.retrieved() == ahead

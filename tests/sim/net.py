@@ -150,6 +150,9 @@ class SimNetwork:
         end.set_protocol(protocol)
         return DeviceTls(end, "TLSv1.3", end_point=None, client_fingerprint=None)
 
+    def channel_binding(self, transport: asyncio.Transport) -> tuple[str, bytes] | None:
+        return None
+
     async def host_name(self, address: str) -> str | None:
         return None
 

@@ -17,7 +17,8 @@ from proxy.domain.plan import Entry
 from proxy.domain.policy import UpstreamServer
 from proxy.interfaces.world import Network
 from proxy.services.face import Proof
-from proxy.services.upstream import Began, Ended, UpstreamSession, open_session
+from proxy.services.upstream import Began, Ended, UpstreamSession
+from proxy.services.upstream_dial import open_session
 from proxy.wire.pop3_client import Part
 from tests.sim.disk import SimDisk
 from tests.sim.world import Host
@@ -121,10 +122,10 @@ class ModelDevice:
 
     async def poll(self, *, whole: bool = False) -> bool:
         """One session; whether it went through to QUIT. With `whole` it does nothing odd."""
-        server = UpstreamServer("proxy", PORT, "none")
+        server = UpstreamServer("proxy", PORT, "none", plaintext_login="always")
         login = Credentials(f"{ACCOUNT}+{self.name}", PASSWORD)
         try:
-            session = await open_session(self.host.world.network, server, login)
+            session = await open_session(self.host.world, server, login)
         except ProxyError:
             return False
         try:
@@ -135,7 +136,9 @@ class ModelDevice:
             session.abort()
 
     async def _session(self, session: UpstreamSession, whole: bool) -> bool:
-        entries = await session.listing()
+        listing = (await session.overview(listing=True)).listing
+        assert listing is not None
+        entries = listing.entries
         self._check(entries)
         new = [entry for entry in entries if entry.uid not in self.has]
         await self._retrieve(session, new)

@@ -40,7 +40,7 @@ async def proxy(sim: SimWorld, folder: Path, witness: Witness) -> Core:
     upstream = sim.host("upstream").network
     server = MailboxServer(Mailbox(PASSED, PASSWORD), upstream)
     await upstream.listen("0.0.0.0:110", server.session)
-    policy = AccountPolicy(UpstreamServer("upstream", 110, "none"))
+    policy = AccountPolicy(UpstreamServer("upstream", 110, "none", plaintext_login="always"))
     declared = DeclaredAccount(DECLARED, Credentials(DECLARED, PASSWORD), policy)
     directory = Directory([declared], policy, pass_through=True)
     host = sim.host("proxy")

@@ -79,7 +79,9 @@ class Story:
         retention = RetentionPolicy(upstream=self.luck.choice(["keep", "delivered"]))
         sync = SyncPolicy(interval=Seconds(120), max_age=Seconds(5), login_wait=Seconds(10))
         self.policy = AccountPolicy(
-            UpstreamServer("upstream", PORT, "none"), sync, retention=retention
+            UpstreamServer("upstream", PORT, "none", plaintext_login="always"),
+            sync,
+            retention=retention,
         )
 
     async def upstream(self) -> None:

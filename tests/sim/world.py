@@ -7,7 +7,7 @@ import gc
 import hashlib
 import os
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -71,6 +71,23 @@ class SimPasswords:
         return kind == "sim" and verifier == _verifier(rest.partition("$")[0], password)
 
 
+class NoVault:
+    """Nothing is kept encrypted in simulations."""
+
+    def seal(self, purpose: str, secret: bytes) -> bytes:
+        raise NotImplementedError
+
+    def unseal(self, purpose: str, sealed: bytes) -> bytes:
+        raise NotImplementedError
+
+
+class NoWeb:
+    """There are no token servers in simulations."""
+
+    async def post_form(self, url: str, fields: Mapping[str, str]) -> tuple[int, str]:
+        raise NotImplementedError
+
+
 class NoIssuer:
     """See `interfaces.world.Issuer`."""
 
@@ -103,6 +120,8 @@ class Host:
             SimEntropy(sim.random(f"entropy/{name}/{life}")),
             SimPasswords(sim.random(f"passwords/{name}/{life}")),
             NoIssuer(),
+            NoVault(),
+            NoWeb(),
         )
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:

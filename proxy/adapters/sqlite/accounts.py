@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 
 from proxy.adapters.sqlite.connection import Connection, Row
 from proxy.adapters.sqlite.database import Database
 from proxy.domain.errors import AlreadyExists
-from proxy.domain.model import Account, Device
+from proxy.domain.model import Account, Device, Unfetched
 from proxy.domain.policy import ViewKind
 
 _ACCOUNT = (
-    "SELECT id, name, declared, verifier, created_at, synced_at, failed_at, failure, "
-    "upstream_count FROM account"
+    "SELECT id, name, declared, verifier, created_at, synced_at, failed_at, failure, failure_kind, "
+    "upstream_count, keeps_retrieved, login_interval, unfetched FROM account"
 )
 _DEVICE = (
     "SELECT id, account_id, name, view, since, app_password_hash IS NOT NULL, scram_keys, "
@@ -24,6 +26,11 @@ _DEVICE = (
 
 def _account(row: Row) -> Account:
     id_, name, declared, *rest = row
+    rest[-3:] = (
+        bool(rest[-3]),
+        rest[-2],
+        tuple(Unfetched(**one) for one in json.loads(rest[-1])),
+    )
     return Account(id_, name, bool(declared), *rest)
 
 
@@ -97,20 +104,42 @@ class AccountsAndDevices:
             )
 
     async def note_sync(
-        self, account_id: int, *, at: float, upstream_count: int | None = None, failure: str = ""
+        self,
+        account_id: int,
+        *,
+        at: float,
+        upstream_count: int | None = None,
+        unfetched: Sequence[Unfetched] | None = None,
+        failure: str = "",
+        failure_kind: str = "",
     ) -> None:
+        left_out = None if unfetched is None else json.dumps([asdict(one) for one in unfetched])
         async with self._change_people() as change:
             if failure:
                 await change.execute(
-                    "UPDATE account SET failed_at = ?, failure = ? WHERE id = ?",
-                    (at, failure, account_id),
+                    "UPDATE account SET failed_at = ?, failure = ?, failure_kind = ? WHERE id = ?",
+                    (at, failure, failure_kind, account_id),
                 )
             else:
                 await change.execute(
-                    "UPDATE account SET synced_at = ?, failed_at = NULL, failure = '', "
-                    "upstream_count = coalesce(?, upstream_count) WHERE id = ?",
-                    (at, upstream_count, account_id),
+                    "UPDATE account SET synced_at = ?, "
+                    "failed_at = NULL, failure = '', failure_kind = '', "
+                    "upstream_count = coalesce(?, upstream_count), "
+                    "unfetched = coalesce(?, unfetched) WHERE id = ?",
+                    (at, upstream_count, left_out, account_id),
                 )
+
+    async def note_keeps_retrieved(self, account_id: int) -> None:
+        async with self._change_people() as change:
+            await change.execute(
+                "UPDATE account SET keeps_retrieved = 1 WHERE id = ?", (account_id,)
+            )
+
+    async def set_login_interval(self, account_id: int, seconds: float) -> None:
+        async with self._change_people() as change:
+            await change.execute(
+                "UPDATE account SET login_interval = ? WHERE id = ?", (seconds, account_id)
+            )
 
     async def devices(self, account_id: int) -> list[Device]:
         return list((await self._known_people()).devices.get(account_id, {}).values())
@@ -173,6 +202,18 @@ class AccountsAndDevices:
                 )
         ((value,),) = await self._database.fetch(known, (name,))
         return bytes(value)
+
+    async def kept(self, name: str) -> bytes | None:
+        rows = await self._database.fetch("SELECT value FROM secret WHERE name = ?", (name,))
+        return bytes(rows[0][0]) if rows else None
+
+    async def keep(self, name: str, value: bytes | None) -> None:
+        async with self._database.transaction() as change:
+            await change.execute("DELETE FROM secret WHERE name = ?", (name,))
+            if value is not None:
+                await change.execute(
+                    "INSERT INTO secret (name, value) VALUES (?, ?)", (name, value)
+                )
 
     async def rename_device(self, device_id: int, name: str) -> None:
         try:

@@ -26,8 +26,8 @@ MINTED_DIGITS = 40
 
 _INSERT = """
 INSERT INTO message (account_id, uid, upstream_uid, upstream_octets, digest, octets, dots,
-                     header_digest, received_at, fetched_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                     header_digest, content_digest, received_at, fetched_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 _HOLDINGS = """
@@ -69,16 +69,24 @@ class Messages:
 
     async def known(self, account_id: int) -> list[KnownMessage]:
         rows = await self._database.fetch(
-            "SELECT id, upstream_uid, upstream_octets, digest, header_digest, upstream, "
-            "purged_at IS NULL AND NOT blob_lost FROM message WHERE account_id = ? ORDER BY id",
+            "SELECT id, upstream_uid, upstream_octets, digest, header_digest, content_digest, "
+            "upstream, purged_at IS NULL AND NOT blob_lost "
+            "FROM message WHERE account_id = ? ORDER BY id",
             (account_id,),
         )
         lost = self._blobs.lost
         return [
             KnownMessage(
-                i, uid, octets, digest, header, Upstream(up), bool(kept) and digest not in lost
+                id=id_,
+                upstream_uid=uid,
+                upstream_octets=octets,
+                digest=digest,
+                header_digest=header,
+                content_digest=content,
+                upstream=Upstream(upstream),
+                blob_kept=bool(kept) and digest not in lost,
             )
-            for i, uid, octets, digest, header, up, kept in rows
+            for id_, uid, octets, digest, header, content, upstream, kept in rows
         ]
 
     def new_blob(self) -> BlobWriter:
@@ -119,18 +127,24 @@ class Messages:
         )
 
     async def note_listing(
-        self, account_id: int, *, gone: Collection[int], seen: Collection[Sighting], at: float
+        self,
+        account_id: int,
+        *,
+        gone: Collection[int],
+        seen: Collection[Sighting],
+        at: float,
+        by_retr: bool = False,
     ) -> None:
         if not gone and not seen:
             return
         async with self._database.transaction(account=account_id) as change:
             await change.executemany(
-                "UPDATE message SET upstream = 'gone', left_upstream_at = ? "
+                "UPDATE message SET upstream = 'gone', left_upstream_at = ?, hidden = ? "
                 "WHERE id = ? AND upstream = 'present'",
-                [(at, message_id) for message_id in gone],
+                [(at, by_retr, message_id) for message_id in gone],
             )
             await change.executemany(
-                "UPDATE message SET upstream = 'present', left_upstream_at = NULL, "
+                "UPDATE message SET upstream = 'present', left_upstream_at = NULL, hidden = 0, "
                 "upstream_uid = ?, upstream_octets = ? WHERE id = ?",
                 [(s.upstream_uid, s.upstream_octets, s.message_id) for s in seen],
             )
@@ -216,6 +230,7 @@ def _row(account_id: int, uid: str, one: Fetched, at: float) -> Row:
         one.blob.octets,
         one.blob.dots,
         one.header_digest,
+        one.content_digest,
         one.received_at,
         at,
     )

@@ -75,7 +75,8 @@ class ViewsAndCommits:
 
     async def removed_upstream(self, account_id: int) -> frozenset[int]:
         rows = await self._database.fetch(
-            "SELECT id FROM message WHERE account_id = ? AND upstream = 'gone'", (account_id,)
+            "SELECT id FROM message WHERE account_id = ? AND upstream = 'gone' AND NOT hidden",
+            (account_id,),
         )
         return frozenset(message_id for (message_id,) in rows)
 

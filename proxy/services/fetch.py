@@ -1,0 +1,195 @@
+"""Bringing messages into the store: whole or not at all, many at a time, none beyond the limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from proxy.domain.errors import UpstreamGarbled, UpstreamUnreachable
+from proxy.domain.facts import MessageSkipped
+from proxy.domain.fingerprint import Fingerprint
+from proxy.domain.model import Account, Fetched, Unfetched
+from proxy.domain.plan import Entry
+from proxy.domain.reconcile import Reconciliation, Verdict
+from proxy.interfaces.observer import Observer
+from proxy.interfaces.store import Store
+from proxy.interfaces.world import Clock
+from proxy.services.sync_memory import LeftOut, SyncMemory
+from proxy.services.upstream import Began, Ended, Refused, Transfer, UpstreamSession
+from proxy.wire.pop3_client import Part
+
+BATCH_MESSAGES = 64
+BATCH_OCTETS = 4 * 1024 * 1024
+BATCH_SECONDS = 1.0
+"""A batch of messages is made durable together, as soon as it reaches any of these."""
+
+SIGHTINGS = 50
+"""Known messages found by their octets, after which that is made durable: a crash must not make us
+fetch more than these again."""
+
+
+class Fetch:
+    """Of one sync; `run` it once."""
+
+    def __init__(
+        self,
+        session: UpstreamSession,
+        store: Store,
+        clock: Clock,
+        observer: Observer,
+        account: Account,
+        memory: SyncMemory,
+        max_message_size: int,
+    ) -> None:
+        self._session = session
+        self._store = store
+        self._clock = clock
+        self._observer = observer
+        self._account = account
+        self._memory = memory
+        self._limit = max_message_size
+        self._fetched: list[Fetched] = []
+        self._batch_octets = 0
+        self._batch_since = 0.0
+        self.messages = 0
+        self.octets = 0
+        """Both of what came whole."""
+        self.skipped: list[Unfetched] = []
+        """Not asked for: too large, or broke a session not long ago."""
+        self.refused: list[Unfetched] = []
+
+    async def run(self, found: Reconciliation) -> None:
+        """RETR all that is to be fetched.
+
+        Raises:
+            UpstreamUnreachable, StoreUnavailable: what had come whole before is kept.
+        """
+        entries = [entry for entry in found.fetch if not self._is_left_out(entry)]
+        if not entries:
+            return
+        try:
+            async with aclosing(self._session.retrieve(entries)) as transfers:
+                async for transfer in transfers:
+                    if isinstance(transfer, Refused):
+                        self.refused.append(_unfetched(transfer.entry, transfer.text))
+                    elif isinstance(transfer, Began):
+                        await self._receive(transfer.entry, transfers, found)
+                        if self._batch_is_full:
+                            await self._flush()
+        except UpstreamGarbled:
+            if (suspect := self._session.suspect) is not None:
+                self._leave_out(suspect, "upstream does not send it as POP3 wants")
+            raise
+        finally:
+            await self._flush()
+            await self._note_sightings(found)
+
+    def _is_left_out(self, entry: Entry) -> bool:
+        now = self._clock.now()
+        why = self._memory.why_left_out(entry, now)
+        if why is None and entry.octets > self._limit:
+            self._leave_out(entry, f"larger than max_message_size, {self._limit} octets")
+            why = self._memory.why_left_out(entry, now)
+        if why is not None:
+            self.skipped.append(_unfetched(entry, why))
+        return why is not None
+
+    def _leave_out(self, entry: Entry, why: str) -> None:
+        self._memory.left_out[entry.uid, entry.octets] = LeftOut(self._clock.now(), why)
+        self._observer.observe(MessageSkipped(self._account.name, entry.uid, entry.octets, why))
+
+    async def _receive(
+        self,
+        entry: Entry,
+        transfers: AsyncGenerator[Transfer, None],
+        found: Reconciliation,
+    ) -> None:
+        """Take one message whole and put it into the batch, unless the store has it already."""
+        writer = self._store.new_blob()
+        fingerprint = Fingerprint()
+        octets = 0
+        try:
+            async for transfer in transfers:
+                if isinstance(transfer, Ended):
+                    break
+                if isinstance(transfer, Part):
+                    octets += len(transfer.data)
+                    self._check_size(entry, octets)
+                    fingerprint.feed(transfer.data)
+                    await writer.write(transfer.data)
+            blob = await writer.finish()
+        except BaseException:
+            await writer.abort()
+            raise
+        self.messages += 1
+        self.octets += blob.octets
+        verdict, message_id = found.judge_octets(entry, blob.digest, fingerprint)
+        if verdict is Verdict.HELD:
+            await writer.abort()
+            if len(found.sightings) >= SIGHTINGS:
+                await self._note_sightings(found)
+            return
+        self._add(
+            Fetched(
+                upstream_uid=entry.uid,
+                upstream_octets=entry.octets,
+                blob=blob,
+                header_digest=fingerprint.header_digest,
+                content_digest=fingerprint.content_digest,
+                received_at=self._arrival(fingerprint),
+                repairs=message_id if verdict is Verdict.REPAIR else None,
+            )
+        )
+
+    def _check_size(self, entry: Entry, octets: int) -> None:
+        """Raises:
+        UpstreamUnreachable: the message is larger than it may be, whatever LIST said.
+        """
+        if octets > self._limit:
+            self._leave_out(entry, f"larger than max_message_size, {self._limit} octets")
+            raise UpstreamUnreachable("a message larger than max_message_size was broken off")
+
+    def _arrival(self, fingerprint: Fingerprint) -> float:
+        """Mail found by the first sync is as old as it says; what comes later came just now, unless
+        a server's stamp tells that it is older than the account."""
+        now, account = self._clock.now(), self._account
+        stated = fingerprint.arrival
+        if account.synced_at is None:
+            return account.created_at if stated is None else min(stated, now)
+        if stated is not None and fingerprint.was_received and stated < account.created_at:
+            return stated
+        return now
+
+    # --- batches --------------------------------------------------------------------------------
+
+    def _add(self, fetched: Fetched) -> None:
+        if not self._fetched:
+            self._batch_since = asyncio.get_running_loop().time()
+        self._fetched.append(fetched)
+        self._batch_octets += fetched.blob.octets
+
+    @property
+    def _batch_is_full(self) -> bool:
+        return bool(self._fetched) and (
+            len(self._fetched) >= BATCH_MESSAGES
+            or self._batch_octets >= BATCH_OCTETS
+            or asyncio.get_running_loop().time() - self._batch_since >= BATCH_SECONDS
+        )
+
+    async def _flush(self) -> None:
+        fetched, self._fetched, self._batch_octets = self._fetched, [], 0
+        if fetched:
+            await self._store.add_messages(self._account.id, fetched, at=self._clock.now())
+
+    async def _note_sightings(self, found: Reconciliation) -> None:
+        await self._store.note_listing(
+            self._account.id,
+            gone=(),
+            seen=found.take_sightings(),
+            at=self._clock.now(),
+        )
+
+
+def _unfetched(entry: Entry, why: str) -> Unfetched:
+    return Unfetched(entry.uid, entry.octets, why)

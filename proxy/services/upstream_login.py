@@ -1,0 +1,272 @@
+"""Logging in upstream: which ways there are, in which order, and what comes of each."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Protocol
+
+from proxy.domain.errors import (
+    UpstreamRefusedLogin,
+    UpstreamUnreachable,
+    UpstreamUnusable,
+)
+from proxy.domain.model import Credentials
+from proxy.domain.policy import UpstreamServer
+from proxy.services.face import plaintext_allowed
+from proxy.services.upstream_memory import LoginMemory
+from proxy.services.upstream_refusal import refusal
+from proxy.wire import sasl
+from proxy.wire.client_mechanisms import (
+    ClientMechanism,
+    CramMd5,
+    Login,
+    OAuthBearer,
+    Plain,
+    XOAuth2,
+    apop_digest,
+    apop_timestamp,
+)
+from proxy.wire.errors import RemoteProtocolError
+from proxy.wire.pop3 import Reply
+from proxy.wire.scram_client import Binding, ScramClient
+
+STRONGEST_FIRST = (
+    "SCRAM-SHA-256-PLUS",
+    "SCRAM-SHA-1-PLUS",
+    "SCRAM-SHA-256",
+    "SCRAM-SHA-1",
+    "CRAM-MD5",
+    "PLAIN",
+    "LOGIN",
+    "USER",
+)
+IN_CLEAR = frozenset({"PLAIN", "LOGIN", "USER", "OAUTHBEARER", "XOAUTH2"})
+"""What shows the password or the token to whoever listens."""
+TOKEN = ("OAUTHBEARER", "XOAUTH2")
+
+STEPS = 5
+"""Challenges of one exchange; no mechanism has more than three."""
+
+
+class Channel(Protocol):
+    """What a login needs of the session."""
+
+    greeting_text: str
+    capabilities: dict[str, list[str]]
+    encrypted: bool
+    binding: Binding | None
+
+    @property
+    def peer(self) -> str: ...
+
+    @property
+    def pipelines(self) -> bool: ...
+
+    async def ask(self, *lines: bytes) -> list[Reply]:
+        """Send commands with answers of one line; together, where the server pipelines."""
+
+
+class Attempts:
+    """One login; `make` it once."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        server: UpstreamServer,
+        credentials: Credentials,
+        memory: LoginMemory,
+        nonce: str,
+    ) -> None:
+        """`nonce` is printable, and never used twice."""
+        self._channel = channel
+        self._server = server
+        self._username = credentials.username
+        self._password = credentials.password
+        self._is_token = credentials.is_token
+        self._memory = memory
+        self._nonce = nonce
+
+    async def make(self) -> None:
+        """Raises:
+        UpstreamRefusedLogin, UpstreamBusy, UpstreamUnusable: upstream said no.
+        """
+        if any(octet in self._username.encode() + self._password for octet in b"\r\n\0"):
+            raise UpstreamRefusedLogin("POP3 cannot carry a password with CR, LF or NUL")
+        ways = self._allowed(self._ways())
+        refused: UpstreamRefusedLogin | None = None
+        while ways:
+            way, *ways = ways
+            try:
+                supported = await self._try(way)
+            except UpstreamRefusedLogin as error:
+                if refused is not None:
+                    # It is the password after all.
+                    self._memory.unsuited.clear()
+                    raise refused from None
+                if way in IN_CLEAR or way in self._memory.proven or self._server.auth != "auto":
+                    raise
+                refused = error
+                self._memory.unsuited.add(way)
+                ways = [later for later in ways if later in IN_CLEAR][:1]
+            except UpstreamUnreachable:
+                # Many hang up on a refused login. The next session tries the next way.
+                if refused is not None:
+                    raise refused from None
+                raise
+            else:
+                if supported:
+                    self._memory.proven.add(way)
+                    return
+        raise refused or UpstreamUnusable("upstream supports none of the ways to log in it offers")
+
+    # --- which ways -----------------------------------------------------------------------------
+
+    def _ways(self) -> list[str]:
+        auth = self._server.auth
+        offered = self._channel.capabilities.get("SASL", [])
+        if auth != "auto":
+            return [auth.upper()]
+        if self._is_token:
+            return [name for name in TOKEN if name in offered] or ["XOAUTH2"]
+        ways = [
+            name
+            for name in STRONGEST_FIRST
+            if name in offered
+            and name not in self._memory.unsuited
+            and (self._channel.binding is not None or not name.endswith("-PLUS"))
+        ]
+        # RFC 2449 §6.2; a server without CAPA says nothing of it.
+        if "USER" in self._channel.capabilities or not ways:
+            ways.append("USER")
+        return ways
+
+    def _allowed(self, ways: Sequence[str]) -> list[str]:
+        """Raises:
+        UpstreamUnusable: the password would have to go in clear text.
+        """
+        if self._channel.encrypted:
+            return list(ways)
+        if plaintext_allowed(self._server.plaintext_login, self._channel.peer):
+            return list(ways)
+        allowed = [way for way in ways if way not in IN_CLEAR]
+        if not allowed:
+            raise UpstreamUnusable(
+                "the password would go in clear text over the network: set tls to "
+                '"implicit" or "starttls", or plaintext_login to "always" if you must'
+            )
+        return allowed
+
+    # --- one way --------------------------------------------------------------------------------
+
+    async def _try(self, way: str) -> bool:
+        """Whether upstream supports it, and has let us in."""
+        if way == "USER":
+            return await self._user()
+        if way == "APOP":
+            return await self._apop()
+        try:
+            return await self._exchange(way, self._mechanism(way))
+        except RemoteProtocolError as error:
+            raise UpstreamUnreachable(f"{way}: {error}") from None
+
+    async def _user(self) -> bool:
+        commands = [b"USER " + self._username.encode(), b"PASS " + self._password]
+        if self._channel.pipelines:
+            user, last = await self._channel.ask(*commands)
+        else:
+            (user,) = await self._channel.ask(commands[0])
+            last = (await self._channel.ask(commands[1]))[0] if user.ok else user
+        # The refusal of the name tells why, where there is one.
+        self._check(last if user.ok else user)
+        return True
+
+    async def _apop(self) -> bool:
+        timestamp = apop_timestamp(self._channel.greeting_text)
+        if timestamp is None:
+            raise UpstreamUnusable("upstream greets without a timestamp, so it has no APOP")
+        digest = apop_digest(timestamp, self._password)
+        (reply,) = await self._channel.ask(f"APOP {self._username} {digest}".encode())
+        self._check(reply)
+        return True
+
+    def _mechanism(self, way: str) -> ClientMechanism:
+        username, password = self._username.encode(), self._password
+        match way:
+            case "PLAIN":
+                return Plain(username, password)
+            case "LOGIN":
+                return Login(username, password)
+            case "CRAM-MD5":
+                return CramMd5(username, password)
+            case "XOAUTH2":
+                return XOAuth2(username, password)
+            case "OAUTHBEARER":
+                host, port = self._server.host, self._server.port
+                return OAuthBearer(username, password, host=host, port=port)
+        binding = self._channel.binding if way.endswith("-PLUS") else None
+        if way.endswith("-PLUS") and binding is None:
+            raise UpstreamUnusable(f"{way} needs TLS")
+        return ScramClient(
+            "sha256" if "SHA-256" in way else "sha1",
+            self._username,
+            password,
+            nonce=self._nonce,
+            binding=binding,
+        )
+
+    async def _exchange(self, way: str, mechanism: ClientMechanism) -> bool:
+        """RFC 5034 §4."""
+        # No initial response: it may be too long for a command line, and older servers know none.
+        response = mechanism.first
+        secret_sent = False
+        (reply,) = await self._channel.ask(b"AUTH " + way.encode())
+        for _ in range(STEPS):
+            if not reply.challenge:
+                break
+            challenge = self._decoded(reply.text)
+            if response is not None:
+                answer, response = response, None
+                secret_sent = way in IN_CLEAR
+            else:
+                answer = mechanism.respond(challenge)
+                secret_sent = True
+            (reply,) = await self._channel.ask(sasl.encode(answer))
+        if reply.challenge:
+            raise RemoteProtocolError("an exchange without end")
+        if reply.ok:
+            mechanism.check_success()
+        elif not secret_sent and not reply.code:
+            # Upstream does not know the mechanism after all.
+            return False
+        self._check(reply)
+        return True
+
+    @staticmethod
+    def _decoded(text: str) -> bytes:
+        try:
+            return sasl.decode(text.strip().encode("ascii", "replace"))
+        except sasl.SaslError:
+            # The questions of LOGIN come in clear from some.
+            return text.encode()
+
+    def _check(self, reply: Reply) -> None:
+        """Raises:
+        UpstreamRefusedLogin, UpstreamBusy, UpstreamUnusable: the login is refused.
+        """
+        if not reply.ok:
+            told = Reply(ok=False, text=self._without_secrets(reply.text), code=reply.code)
+            raise refusal(told, otherwise=UpstreamRefusedLogin(told.text))
+
+    def _without_secrets(self, text: str) -> str:
+        """Some servers repeat what they were sent."""
+        secret = self._password.decode(errors="replace")
+        plain = f"\0{self._username}\0".encode() + self._password
+        for found in (
+            base64.b64encode(plain).decode(),
+            base64.b64encode(self._password).decode(),
+            secret,
+        ):
+            if len(found) >= 3:
+                text = text.replace(found, "***")
+        return text
