@@ -84,6 +84,11 @@ def _print_account(row: dict[str, Any]) -> None:
     if row["failure"]:
         again = f"; next attempt in {row['retry_in']} s" if row["retry_in"] else ""
         typer.echo(f"  last sync failed {ago(row['failed_at'])}: {row['failure']}{again}")
+    if row["login_interval"]:
+        typer.echo(f"  upstream wants {row['login_interval'] / 60:.0f} min between two logins")
+    for left in row["unfetched"]:
+        size = octets(left["octets"])
+        typer.echo(f"  not fetched: {left['uid'] or '(no UIDL)'} ({size}): {left['why']}")
     print_device_table(row["devices"])
 
 

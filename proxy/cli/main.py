@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from proxy import __version__
-from proxy.cli import accounts, certificates, devices, messages, service
+from proxy.cli import accounts, certificates, consent, devices, messages, service
 
 app = typer.Typer(
     name="pop3-sync-proxy",
@@ -20,6 +20,8 @@ app = typer.Typer(
 service.add_commands(app)
 app.command()(certificates.certificate)
 devices.app.command("certificate")(certificates.device_certificate)
+accounts.app.command("authorize")(consent.authorize)
+accounts.app.command("set-password")(consent.set_password)
 app.add_typer(accounts.app, name="account")
 app.add_typer(devices.app, name="device")
 app.add_typer(messages.app, name="message")

@@ -124,6 +124,11 @@ const orders = {
   // kinds: such as Grant, AccessToken, RefreshToken.
   revoke: ({ user, kinds }) =>
     forget((entry) => entry.accountId === user && kinds.includes(entry.kind)),
+  // What the user's programs hold: opaque tokens are their own ids.
+  tokens: ({ user }) =>
+    [...entries.values()]
+      .filter((entry) => entry.accountId === user && /^(Access|Refresh)Token$/.test(entry.kind))
+      .map((entry) => entry.jti),
   pause: () => (silent = true),
   resume: () => {
     silent = false;

@@ -233,6 +233,11 @@ class OAuthServer:
     def _revoke(self, user: str, *kinds: Kind) -> None:
         self._order("revoke", {"user": user, "kinds": kinds})
 
+    def secrets_of(self, user: str) -> list[str]:
+        """All access and refresh tokens that are good, as programs hold them."""
+        secrets: list[str] = self._order("tokens", {"user": user})
+        return secrets
+
     def token_requests(self) -> list[TokenRequest]:
         """All since the start or since `forget_token_requests`, oldest first."""
         return [TokenRequest(**request) for request in self._order("requests")]
