@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tests.bench import big_mailbox
+from tests.bench import big_mailbox, slow_line
 
 BENCHMARKS: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
     "big-mailbox": big_mailbox.measure,
+    "slow-line": slow_line.measure,
 }
 
 
