@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 Ending = Literal[
@@ -74,18 +74,6 @@ class SyncFinished:
     failed: int
     """Messages upstream listed that were not fetched."""
     seconds: float
-
-    def after(self, earlier: SyncFinished) -> SyncFinished:
-        """Both together, as if one session had done it all."""
-        return replace(
-            self,
-            listed=max(self.listed, earlier.listed),
-            fetched=self.fetched + earlier.fetched,
-            octets=self.octets + earlier.octets,
-            expunged=self.expunged + earlier.expunged,
-            left=self.left + earlier.left,
-            seconds=self.seconds + earlier.seconds,
-        )
 
 
 @dataclass(frozen=True, slots=True)

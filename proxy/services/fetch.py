@@ -22,7 +22,8 @@ from proxy.wire.pop3_client import Part
 BATCH_MESSAGES = 64
 BATCH_OCTETS = 4 * 1024 * 1024
 BATCH_SECONDS = 1.0
-"""A batch of messages is made durable together, as soon as it reaches any of these."""
+"""A batch of messages is made durable together, as soon as it reaches any of these; meanwhile the
+next one comes in. A crash can lose two, which are then fetched again."""
 
 SIGHTINGS = 50
 """Known messages found by their octets, after which that is made durable: a crash must not make us
@@ -52,6 +53,7 @@ class Fetch:
         self._fetched: list[Fetched] = []
         self._batch_octets = 0
         self._batch_since = 0.0
+        self._writing: asyncio.Task[None] | None = None
         self.messages = 0
         self.octets = 0
         """Both of what came whole."""
@@ -82,7 +84,10 @@ class Fetch:
                 self._leave_out(suspect, "upstream does not send it as POP3 wants")
             raise
         finally:
-            await self._flush()
+            try:
+                await self._flush()
+            finally:
+                await self._written()
             await self._note_sightings(found)
 
     def _is_left_out(self, entry: Entry) -> bool:
@@ -178,9 +183,21 @@ class Fetch:
         )
 
     async def _flush(self) -> None:
+        """Begin to make the batch durable, while the next one comes in.
+
+        Raises:
+            StoreUnavailable: the batch before could not be.
+        """
+        await self._written()
         fetched, self._fetched, self._batch_octets = self._fetched, [], 0
         if fetched:
-            await self._store.add_messages(self._account.id, fetched, at=self._clock.now())
+            work = self._store.add_messages(self._account.id, fetched, at=self._clock.now())
+            self._writing = asyncio.get_running_loop().create_task(work)
+
+    async def _written(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await writing
 
     async def _note_sightings(self, found: Reconciliation) -> None:
         await self._store.note_listing(

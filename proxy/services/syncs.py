@@ -35,8 +35,9 @@ from proxy.services.upstream_dial import open_session
 from proxy.services.upstream_memory import LoginMemory, ServerMemory, UpstreamMemory
 
 FOLLOW_UP = 50
-"""Messages fetched in one session, after which another follows at once: some providers show only so
-many at a time, and a session does not see what arrives while it lasts."""
+FOLLOW_UP_PAUSE = 2.0
+"""A sync that has fetched so many messages is followed by another, so many seconds later: some
+providers show only so many at a time, and a session does not see what arrives while it lasts."""
 
 RECONNECTS = 10
 """Times that one sync goes on in a new session after the connection broke behind new messages: some
@@ -258,27 +259,30 @@ class Syncs:
             del self._runs[name]
 
     async def _sync(self, name: str, policy: AccountPolicy, run: SyncRun) -> SyncFinished:
-        """As many sessions as bring something new; returns what they brought together."""
+        """One session, or as many as it takes while each brings something before it breaks."""
         state = self._states[name]
-        whole: SyncFinished | None = None
-        reconnects = 0
-        while True:
+        before = 0
+        for attempt in range(RECONNECTS + 1):
             try:
                 result = await self._session(name, policy, run)
-            except UpstreamUnreachable:
-                if not state.progress or state.login_delay or reconnects >= RECONNECTS:
-                    raise
-                reconnects += 1
-                await asyncio.sleep(reconnects * RECONNECT_PAUSE)
-                continue
-            self._observer.observe(result)
-            whole = result.after(whole) if whole else result
-            if result.fetched < FOLLOW_UP or state.login_delay:
                 break
+            except UpstreamUnreachable:
+                if not state.progress or state.login_delay or attempt == RECONNECTS:
+                    raise
+                before += state.progress
+                await asyncio.sleep((attempt + 1) * RECONNECT_PAUSE)
+        result = replace(result, fetched=result.fetched + before)
+        self._observer.observe(result)
         state.synced_at = asyncio.get_running_loop().time()
         state.failures = 0
         state.not_before = 0.0
-        return whole
+        if result.fetched >= FOLLOW_UP and not state.login_delay:
+            self.spawn(self._follow_up(name, run.credentials))
+        return result
+
+    async def _follow_up(self, name: str, credentials: Credentials) -> None:
+        await asyncio.sleep(FOLLOW_UP_PAUSE)
+        self.start(name, credentials)
 
     async def _session(self, name: str, policy: AccountPolicy, run: SyncRun) -> SyncFinished:
         state = self._states[name]
