@@ -19,7 +19,7 @@ from proxy.services.sync_memory import LeftOut, SyncMemory
 from proxy.services.upstream import Began, Ended, Refused, Transfer, UpstreamSession
 from proxy.wire.pop3_client import Part
 
-BATCH_MESSAGES = 64
+BATCH_MESSAGES = 32
 BATCH_OCTETS = 4 * 1024 * 1024
 BATCH_SECONDS = 1.0
 """A batch of messages is made durable together, as soon as it reaches any of these; meanwhile the

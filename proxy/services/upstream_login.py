@@ -45,6 +45,9 @@ IN_CLEAR = frozenset({"PLAIN", "LOGIN", "USER", "OAUTHBEARER", "XOAUTH2"})
 """What shows the password or the token to whoever listens."""
 TOKEN = ("OAUTHBEARER", "XOAUTH2")
 
+COMMAND_LIMIT = 255
+"""Octets of a command that every server takes, its line end included (RFC 2449 §4)."""
+
 STEPS = 5
 """Challenges of one exchange; no mechanism has more than three."""
 
@@ -217,10 +220,8 @@ class Attempts:
 
     async def _exchange(self, way: str, mechanism: ClientMechanism) -> bool:
         """RFC 5034 §4."""
-        # No initial response: it may be too long for a command line, and older servers know none.
-        response = mechanism.first
-        secret_sent = False
-        (reply,) = await self._channel.ask(b"AUTH " + way.encode())
+        reply, response = await self._begin(way, mechanism.first)
+        secret_sent = response is None and mechanism.first is not None and way in IN_CLEAR
         for _ in range(STEPS):
             if not reply.challenge:
                 break
@@ -241,6 +242,21 @@ class Attempts:
             return False
         self._check(reply)
         return True
+
+    async def _begin(self, way: str, first: bytes | None) -> tuple[Reply, bytes | None]:
+        """AUTH, with what the client says first where that saves a round trip; returns what is
+        still to be said."""
+        command = b"AUTH " + way.encode()
+        whole = command + b" " + sasl.encode(first or b"")
+        # Older servers know no initial response, and none knows a long one.
+        modern = {"PIPELINING", "AUTH-RESP-CODE"} <= self._channel.capabilities.keys()
+        if first and modern and len(whole) + 2 <= COMMAND_LIMIT:
+            (reply,) = await self._channel.ask(whole)
+            if reply.ok or reply.code:
+                ignored = reply.challenge and not reply.text.strip()
+                return reply, first if ignored else None
+        (reply,) = await self._channel.ask(command)
+        return reply, first
 
     @staticmethod
     def _decoded(text: str) -> bytes:
