@@ -16,7 +16,8 @@ HEADER_LIMIT = 256 * 1024
 
 # Fields that servers write into a stored message and change from one session to the next.
 _VOLATILE = re.compile(
-    rb"^(?:Status|X-Status|X-UIDL|X-Keywords):[^\n]*\n(?:[ \t][^\n]*\n)*", re.I | re.M
+    rb"^(?:Status|X-Status|X-UIDL|X-UID|X-IMAP|X-IMAPbase|X-Keywords):[^\n]*\n(?:[ \t][^\n]*\n)*",
+    re.I | re.M,
 )
 # A header identifies its message when it has a field that no two mails share.
 _IDENTIFYING = re.compile(rb"^(?:Message-ID|Received):", re.I | re.M)
