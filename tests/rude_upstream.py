@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
+import hmac
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 PASSWORD = "secret"
+CHALLENGE = b"<1896.697170952@example.org>"
 
 
 @dataclass
@@ -36,6 +39,12 @@ class RudeUpstream:
     """First words of commands at which the connection is dropped."""
     silent_on: set[str] = field(default_factory=set)
     """First words of commands that are never answered."""
+    cram_md5_works: bool = True
+    """False: announced, but the password is kept as another hash."""
+    endless_challenges: bool = False
+    """AUTH and every response to it are answered by a challenge."""
+    mechanisms: list[str] = field(default_factory=list)
+    """Of every AUTH."""
     port: int = 0
     commands: list[str] = field(default_factory=list)
     """Every command received, passwords left out."""
@@ -78,15 +87,14 @@ class _Session:
         self._upstream = upstream
         self._mails = mails
         self._marked: set[int] = set()
-        self._in_sasl = False
+        self._in_sasl = ""
         self.over = False
 
     def answer(self, line: str) -> bytes | None:
         """None: hang up."""
         upstream = self._upstream
         if self._in_sasl:
-            self._in_sasl = False
-            return self._pass(base64.b64decode(line).decode().split("\0")[2:])
+            return self._response(line)
         verb = line.split(" ")[0].upper()
         upstream.commands.append(verb if verb in ("PASS", "AUTH") else line)
         prefixes = {verb, " ".join(line.split(" ")[:2]).upper()}
@@ -114,9 +122,29 @@ class _Session:
     def _pass(self, words: list[str]) -> bytes:
         return b"+OK in\r\n" if words == [PASSWORD] else b"-ERR wrong\r\n"
 
-    def _auth(self, _: list[str]) -> bytes:
-        self._in_sasl = True
-        return b"+ \r\n"
+    def _auth(self, words: list[str]) -> bytes:
+        self._in_sasl = words[0].upper()
+        self._upstream.mechanisms.append(self._in_sasl)
+        if self._in_sasl not in ("PLAIN", "CRAM-MD5") and not self._upstream.endless_challenges:
+            self._in_sasl = ""
+            return b"-ERR unknown mechanism\r\n"
+        challenge = CHALLENGE if self._in_sasl == "CRAM-MD5" else b""
+        return b"+ " + base64.b64encode(challenge) + b"\r\n"
+
+    def _response(self, line: str) -> bytes:
+        if self._upstream.endless_challenges:
+            return b"+ \r\n"
+        mechanism, self._in_sasl = self._in_sasl, ""
+        if mechanism == "PLAIN":
+            return self._pass(base64.b64decode(line).decode().split("\0")[2:])
+        digest = hmac.new(PASSWORD.encode(), CHALLENGE, "md5").hexdigest()
+        right = base64.b64decode(line).decode().split(" ")[1:] == [digest]
+        return self._pass([PASSWORD if right and self._upstream.cram_md5_works else ""])
+
+    def _apop(self, words: list[str]) -> bytes:
+        timestamp = self._upstream.greeting.split()[-1]
+        digest = hashlib.md5(timestamp + PASSWORD.encode()).hexdigest()
+        return self._pass([PASSWORD if words[1] == digest else ""])
 
     def _stat(self, _: list[str]) -> bytes:
         total = sum(self._upstream.sizes(octets) for _, octets in self._mails)

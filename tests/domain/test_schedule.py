@@ -11,6 +11,7 @@ from proxy.domain.schedule import (
     FIRST_RETRY,
     FIRST_RETRY_REFUSED,
     LONGEST_RETRY,
+    learnt_interval,
     next_interval,
     retry_delay,
 )
@@ -43,3 +44,23 @@ def test_the_interval_is_spread_by_a_tenth(draw: float, expected: float) -> None
 def test_login_delay_is_honoured(draw: float) -> None:
     """RFC 2449 §6.5."""
     assert next_interval(300, 900, draw) == 900
+
+
+@pytest.mark.parametrize(
+    ("known", "since", "stated", "learnt"),
+    [
+        (0, None, None, 300),
+        (600, None, None, 600),
+        (0, 100, None, 120),
+        (0, 299, None, 300),
+        (0, 900, None, 1200),
+        (0, 5000, None, 3600),
+        (0, 60, 900, 900),
+        (1800, 60, 900, 1800),
+        (0, 60, 90_000, 3600),
+    ],
+)
+def test_a_refusal_teaches_the_next_longer_interval_or_the_one_it_names(
+    known: float, since: float | None, stated: float | None, learnt: float
+) -> None:
+    assert learnt_interval(known, since, stated) == learnt
