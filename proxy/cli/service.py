@@ -13,6 +13,7 @@ import typer
 from proxy.adapters import logs
 from proxy.adapters.open_files import allow_connections
 from proxy.app import App, running, upstream_world
+from proxy.cli import discover
 from proxy.cli.accounts import status
 from proxy.cli.common import (
     FAILED,
@@ -133,12 +134,23 @@ async def _demo() -> None:
         await stop.wait()
 
 
-def check(config: Config = None, as_json: Json = False) -> None:
+def check(
+    address: Annotated[
+        str, typer.Argument(help="An e-mail address to find the POP3 server of.", show_default="")
+    ] = "",
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
     """Validate the configuration and try every upstream.
 
     Logs in to the upstream of every declared account and prints what it offers. Fails when any of
-    them does.
+    them does. With an ADDRESS it reads no configuration: it looks for the address's POP3 server
+    among known providers, in DNS and in autoconfiguration files, and prints the lines for the
+    configuration file.
     """
+    if address:
+        discover.find(address, as_json=as_json)
+        return
     with errors_end_the_command():
         settings = settings_from(config)
         logs.configure("error", "text")

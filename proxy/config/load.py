@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from cattrs import Converter
 from cattrs.errors import BaseValidationError
 
-from proxy.config import credentials, environment
+from proxy.config import credentials, environment, presets
 from proxy.config.problems import KeyPath, Report
 from proxy.config.schema import AccountsSettings, Settings
 from proxy.config.structure import AccountTable, converter
@@ -20,6 +20,7 @@ from proxy.domain.directory import DeclaredAccount
 from proxy.domain.errors import BadConfig
 from proxy.domain.model import Credentials
 from proxy.domain.policy import AccountPolicy
+from proxy.domain.providers import PROVIDERS
 
 Section = TypeVar("Section")
 
@@ -38,6 +39,8 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     base = path.absolute().parent if path else Path.cwd()
     environment.overlay(document, environ, report)
     tables = document.pop("account", [])
+    if "upstream" in document:
+        document["upstream"] = presets.expand(document["upstream"])
     reader = converter(base)
     settings = _settings(document, reader, report)
     declared = _Accounts(settings or Settings(), reader, base, environ, report).declare(tables)
@@ -110,6 +113,8 @@ class _Accounts:
         if not isinstance(table, dict):
             self._report.add(path, "not a table; write [[account]] above it")
             return None
+        if "upstream" in table:
+            table["upstream"] = presets.expand(table["upstream"])
         name = table.get("name")
         if isinstance(name, str) and name:
             self._report.account_names[int(path[1])] = name
@@ -129,7 +134,9 @@ class _Accounts:
         password = self._password(path, table, needed=needed)
         if password and read.password_stored:
             self._report.add((*path, "password_stored"), "the password stands here already")
-        login = Credentials(read.username or read.name, password)
+        known = PROVIDERS.get(policy.upstream.provider)
+        name = read.name.rpartition("@")[0] if known and known.local_part else ""
+        login = Credentials(read.username or name or read.name, password)
         return DeclaredAccount(read.name, login, policy, read.password_stored)
 
     def _password(self, path: KeyPath, table: dict[str, Any], *, needed: bool) -> bytes:

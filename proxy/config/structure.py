@@ -98,6 +98,7 @@ def converter(base: Path) -> Converter:
         host=_hook(values.host),
         port=_hook(values.port),
         ca_file=_hook(values.file(base)),
+        provider=_hook(values.provider),
         oauth_authorization_url=_hook(values.url),
         oauth_token_url=_hook(values.url),
         oauth_device_url=_hook(values.url),

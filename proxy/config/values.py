@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from proxy.domain.model import is_valid_device_name
 from proxy.domain.policy import MINUTE, Octets, Seconds, backlog_age, parse_duration
+from proxy.domain.providers import PROVIDERS
 
 SHOWN = 80
 """Characters of a wrong value that a message repeats."""
@@ -169,6 +170,14 @@ def host(value: Any) -> str:
         raise WrongValue(f"{show(name)} is not a host name alone; the port is a key of its own")
     if not name.isprintable() or any(character in name for character in " /@[]"):
         raise WrongValue(f"{show(name)} is not a host name or an IP address")
+    return name
+
+
+def provider(value: Any) -> str:
+    """The name of a known provider; "" for none."""
+    name = text(value)
+    if name and name not in PROVIDERS:
+        raise WrongValue(f"{show(name)} is not one of {', '.join(map(json.dumps, PROVIDERS))}")
     return name
 
 

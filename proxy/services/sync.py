@@ -51,7 +51,10 @@ class AccountSync:
         retention: RetentionPolicy,
         max_message_size: int,
         memory: SyncMemory,
+        retr_hides: bool = False,
     ) -> None:
+        """`retr_hides`: upstream is known not to list a message again once it was retrieved."""
+        self._retr_hides = retr_hides
         self._session = session
         self._store = store
         self._clock = clock
@@ -171,7 +174,9 @@ class AccountSync:
         """
         gone = left_upstream(known, set(found.same))
         await self._note_kept(bool(found.same))
-        hidden = not self._account.keeps_retrieved and not found.same and listed > 0
+        hidden = self._retr_hides or (
+            not self._account.keeps_retrieved and not found.same and listed > 0
+        )
         if plan.suspicious and gone and not hidden and not self._memory.doubted:
             self._memory.doubted = True
             self._observer.observe(ListingDoubted(self._account.name, len(gone)))

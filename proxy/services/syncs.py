@@ -23,6 +23,7 @@ from proxy.domain.errors import (
 from proxy.domain.facts import SyncFailed, SyncFinished, Unexpected
 from proxy.domain.model import Account, Credentials
 from proxy.domain.policy import AccountPolicy, UpstreamServer
+from proxy.domain.providers import hides_retrieved
 from proxy.domain.schedule import learnt_interval, next_interval, retry_delay
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
@@ -307,6 +308,7 @@ class Syncs:
                 account=account,
                 retention=policy.retention,
                 max_message_size=policy.sync.max_message_size,
+                retr_hides=hides_retrieved(server.host),
                 memory=state.memory,
             )
             try:

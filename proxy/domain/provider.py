@@ -1,0 +1,38 @@
+"""What is known of one provider."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthServer:
+    authorization_url: str
+    token_url: str
+    scope: str
+    device_url: str = ""
+    """"": the device flow gives no access to mail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    name: str
+    """What `upstream.provider` says."""
+    title: str
+    domains: tuple[str, ...]
+    """Of addresses."""
+    host: str
+    sources: tuple[str, ...]
+    port: int = 995
+    login: Literal["password", "app-password", "oauth"] = "password"
+    """What to log in with; "app-password" is one made at the provider for this program."""
+    local_part: bool = False
+    """The login name is what stands before the @."""
+    oauth: OAuthServer | None = None
+    login_interval: float = 0.0
+    """Seconds at least between two logins; 0: no source says."""
+    retr_hides: bool = False
+    """A message that was retrieved is not listed again."""
+    hints: tuple[str, ...] = ()
+    """What a person has to know or do, sentence by sentence."""

@@ -1,0 +1,163 @@
+"""Finding the POP3 server of an address: by what is known, by DNS, by autoconfiguration.
+
+What is found is proposed to a person and never used by itself: DNS without DNSSEC can be forged
+(RFC 6186 §6).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from proxy.domain.policy import TlsMode
+from proxy.domain.provider import Provider
+from proxy.domain.providers import NO_POP3, domain_of, provider_of
+from proxy.interfaces.lookup import Lookup
+from proxy.wire.autoconfig import parse_autoconfig
+
+ISPDB = "https://autoconfig.thunderbird.net/v1.1/"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    source: str
+    host: str
+    port: int
+    tls: TlsMode
+    username: str
+    provider: Provider | None = None
+    hints: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Discovery:
+    address: str
+    found: Found | None = None
+    no_pop3: str = ""
+    """Why the provider has none, where that is known."""
+    tried: list[str] = field(default_factory=list)
+
+
+async def discover(address: str, lookup: Lookup) -> Discovery:
+    """The first that answers: a known provider, SRV, autoconfiguration, the provider of the MX."""
+    result = Discovery(address)
+    domain = domain_of(address)
+    result.no_pop3 = NO_POP3.get(domain, "")
+    if result.no_pop3:
+        return result
+    provider = provider_of(domain)
+    result.tried.append("known providers")
+    if provider is not None:
+        result.found = _by_provider(provider, address, "known provider")
+        return result
+    for step in (_by_srv, _by_autoconfig, _by_mx):
+        result.found = await step(address, domain, lookup, result)
+        if result.found is not None or result.no_pop3:
+            break
+    return result
+
+
+async def _by_srv(address: str, domain: str, lookup: Lookup, result: Discovery) -> Found | None:
+    """RFC 6186 §3.3."""
+    services: tuple[tuple[str, TlsMode], ...] = (("_pop3s", "implicit"), ("_pop3", "starttls"))
+    for service, tls in services:
+        name = f"{service}._tcp.{domain}"
+        result.tried.append(f"SRV {name}")
+        records = await lookup.srv(name)
+        if not records or not records[0].host:
+            continue
+        host = records[0].host
+        hints = []
+        if host != domain and not host.endswith(f".{domain}"):
+            hints.append(
+                f"The server is outside of {domain}, and DNS can be forged: make sure that "
+                f"{host} is your provider's."
+            )
+        return Found(f"SRV {name}", host, records[0].port, tls, address, hints=tuple(hints))
+    return None
+
+
+async def _by_autoconfig(
+    address: str, domain: str, lookup: Lookup, result: Discovery
+) -> Found | None:
+    for url in (
+        f"https://autoconfig.{domain}/mail/config-v1.1.xml?emailaddress={address}",
+        f"https://{domain}/.well-known/autoconfig/mail/config-v1.1.xml",
+        f"{ISPDB}{domain}",
+    ):
+        result.tried.append(url)
+        found = await _read(url, address, lookup)
+        if found is not None:
+            return found
+    return None
+
+
+async def _by_mx(address: str, domain: str, lookup: Lookup, result: Discovery) -> Found | None:
+    """Whoever receives the mail of a domain of one's own, as Thunderbird looks."""
+    result.tried.append(f"MX {domain}")
+    for host in (await lookup.mx(domain))[:1]:
+        if host.endswith(".protection.outlook.com"):
+            host = "onmicrosoft.com"
+        labels = host.split(".")
+        for start in range(max(len(labels) - 3, 0), len(labels) - 1):
+            owner = ".".join(labels[start:])
+            provider = provider_of(owner)
+            if provider is not None:
+                return _by_provider(provider, address, f"MX of {domain}, {host}")
+            found = await _read(f"{ISPDB}{owner}", address, lookup)
+            if found is not None:
+                return found
+    return None
+
+
+async def _read(url: str, address: str, lookup: Lookup) -> Found | None:
+    document = await lookup.fetch(url)
+    servers = parse_autoconfig(document, address) if document else []
+    if not servers:
+        return None
+    server = servers[0]
+    hints = ("This server takes OAuth 2.0 alone.",) if server.oauth else ()
+    return Found(
+        f"autoconfiguration {url}",
+        server.host,
+        server.port,
+        server.tls,
+        server.username,
+        None,
+        hints,
+    )
+
+
+def _by_provider(provider: Provider, address: str, source: str) -> Found:
+    username = address.rpartition("@")[0] if provider.local_part else address
+    return Found(
+        f"{source}: {provider.title}",
+        provider.host,
+        provider.port,
+        "implicit",
+        username,
+        provider,
+        provider.hints,
+    )
+
+
+def lines_for(found: Found, address: str) -> list[str]:
+    """The lines for the configuration file; TOML."""
+    lines = ["[[account]]", f"name = {_toml(address)}"]
+    if found.username != address:
+        lines.append(f"username = {_toml(found.username)}")
+    provider = found.provider
+    if provider is not None and provider.login == "oauth":
+        lines.append("# then: pop3-sync-proxy account authorize " + address)
+        server = f'provider = {_toml(provider.name)}, oauth_client_id = "YOUR CLIENT\'S ID"'
+    else:
+        lines.append(f"password_file = {_toml('secrets/' + domain_of(address))}")
+        server = f"host = {_toml(found.host)}, port = {found.port}, tls = {_toml(found.tls)}"
+        if provider is not None:
+            server = f"provider = {_toml(provider.name)}"
+    return [*lines, f"upstream = {{ {server} }}"]
+
+
+def _toml(text: str) -> str:
+    # JSON's strings are TOML's too.
+    return json.dumps(text, ensure_ascii=False)
