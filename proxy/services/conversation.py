@@ -43,6 +43,8 @@ class Conversation:
         self._memory = memory
         self._events: deque[Event] = deque()
         self._ahead = False
+        self._in_batch = False
+        """Commands went out together, and are not all answered yet."""
 
     @property
     def pipelines(self) -> bool:
@@ -51,7 +53,8 @@ class Conversation:
     async def send(self, *requests: Request) -> None:
         """Send commands, whose answers are then to be taken in order."""
         commands = b"".join(self.machine.send(line, expect) for line, expect in requests)
-        self._ahead = self._ahead or self.machine.outstanding > 1
+        self._in_batch = self._in_batch or self.machine.outstanding > 1
+        self._ahead = self._ahead or self._in_batch
         await self.stream.write(commands)
 
     async def exchange(self, *requests: Request) -> list[Answer]:
@@ -77,7 +80,10 @@ class Conversation:
 
     async def next_event(self) -> Event:
         await self.wait_for_event()
-        return self._events.popleft()
+        event = self._events.popleft()
+        if not self._events and not self.machine.outstanding:
+            self._in_batch = False
+        return event
 
     async def wait_for_event(self) -> None:
         while not self._events:
@@ -115,7 +121,7 @@ class Conversation:
 
     def _blame_pipelining(self, *, ended: bool) -> bool:
         """The session has broken: perhaps upstream cannot do what it announces."""
-        if self.machine.outstanding < 2 or self.probing:
+        if not self._in_batch or self.probing:
             return False
         self._memory.trust.failed(self._now(), progress=self.progress, ended=ended)
         return True

@@ -94,7 +94,7 @@ class AccountSync:
         plan = plan_sync(listing, known)
         found = await self._reconcile(plan)
         await self._fetch.run(found)
-        left = await self._note_listing(plan, found, known, len(listing.entries))
+        left = await self._note_listing(plan, found, known)
         deleted = [] if self._memory.doubted else await self._delete(due, found.same)
         expunged = await self._quit_and_note(deleted, seen.count)
         if not (deleted or self._fetch.refused or self._memory.doubted):
@@ -130,7 +130,7 @@ class AccountSync:
         """None when this mailbox cannot be recognised without a listing."""
         entries = listing.entries
         last = (entries[-1].uid or found.last_header.hex()) if entries else ""
-        if not listing.sound or (entries and not last):
+        if seen.octets is None or not listing.sound or (entries and not last):
             return None
         version = self._store.version(self._account.id)
         return Mark(seen.count, seen.octets, last, self._clock.now(), version)
@@ -165,18 +165,15 @@ class AccountSync:
         return found
 
     async def _note_listing(
-        self, plan: Plan, found: Reconciliation, known: Sequence[KnownMessage], listed: int
+        self, plan: Plan, found: Reconciliation, known: Sequence[KnownMessage]
     ) -> int:
         """Record what left and what was found again; returns how many left.
 
-        Where none of the messages once fetched was ever listed again, and others are listed, it is
-        RETR that hides them, or a listing in portions.
+        Where none of the messages once fetched was ever listed again, RETR may have hidden them.
         """
         gone = left_upstream(known, set(found.same))
         await self._note_kept(bool(found.same))
-        hidden = self._retr_hides or (
-            not self._account.keeps_retrieved and not found.same and listed > 0
-        )
+        hidden = self._retr_hides or not (self._account.keeps_retrieved or found.same)
         if plan.suspicious and gone and not hidden and not self._memory.doubted:
             self._memory.doubted = True
             self._observer.observe(ListingDoubted(self._account.name, len(gone)))

@@ -72,8 +72,8 @@ class Overview:
     """What one round trip tells of a mailbox, where upstream pipelines."""
 
     count: int
-    octets: int
-    """Both by STAT."""
+    octets: int | None
+    """Both by STAT; None: no number of octets can be so."""
     listing: Listing | None
 
 
@@ -157,10 +157,10 @@ class UpstreamSession:
         if capa:
             self._note_capabilities(answers.pop(0))
         stat, *listed = answers
-        words = stat.reply.text.split()
-        if not stat.reply.ok or len(words) < 2 or not all(map(_is_number, words[:2])):
+        words = [*stat.reply.text.split(), "", ""]
+        count, octets = size(words[0]), size(words[1])
+        if not stat.reply.ok or count is None:
             raise UpstreamUnreachable(f"STAT: {stat.reply.text}")
-        count, octets = int(words[0]), int(words[1])
         return Overview(count, octets, _listing(count, *listed) if listing else None)
 
     async def uid_of(self, number: int) -> str | None:
@@ -316,7 +316,3 @@ def _listing(count: int, sizes: Answer, uids: Answer) -> Listing:
 
 def _usable(uid: str) -> str:
     return uid if len(uid) <= UID_LIMIT else ""
-
-
-def _is_number(word: str) -> bool:
-    return size(word) is not None

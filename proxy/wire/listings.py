@@ -9,7 +9,7 @@ from proxy.wire.errors import RemoteProtocolError
 MESSAGES_LIMIT = 500_000
 """Lines of a listing."""
 
-_LINE = re.compile(rb"([1-9][0-9]{0,8})(?:[ \t]+([^\r\n]*))?")
+_LINE = re.compile(rb"[ \t]*([1-9][0-9]{0,8})(?:[ \t]+([^\r\n]*))?")
 _SIZE = re.compile(r"[0-9]{1,15}")
 
 

@@ -227,6 +227,7 @@ async def test_a_listing_that_is_suddenly_empty_is_believed_the_second_time(
     policy = policy_for(rude.port, retention=RetentionPolicy(follow_upstream_removals=True))
     async with house(tmp_path, policy, declared(policy)) as home:
         await home.uids()
+        await home.uids()
         rude.mails.clear()
         assert await home.uids() == ["u1", "u2"]
         assert home.facts.of(ListingDoubted) == [ListingDoubted("alice", 2)]
