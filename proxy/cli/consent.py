@@ -98,7 +98,7 @@ async def _consent(account: DeclaredAccount, *, device: bool, paste: bool, port:
     state = SystemEntropy().token(16).hex()
     if paste:
         # Nothing listens there: the browser shows an error, and the address is what counts.
-        url = consent.url(f"http://127.0.0.1:{port or 8080}/", state)
+        url = consent.url(f"http://localhost:{port or 8080}", state)
         typer.echo(f"Open this address in a browser:\n\n  {url}\n")
         typer.echo("It ends at an address that cannot be opened. Paste that address here:")
         return await consent.finish(sys.stdin.readline().strip(), state)

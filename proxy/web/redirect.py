@@ -52,6 +52,7 @@ async def waiting_for_redirect(port: int) -> AsyncIterator[Redirect]:
     try:
         await web.TCPSite(runner, "127.0.0.1", port).start()
         bound = runner.addresses[0][1]
-        yield Redirect(f"http://127.0.0.1:{bound}/", answer)
+        # Not 127.0.0.1, which Microsoft takes by way of the manifest alone, nor with a path.
+        yield Redirect(f"http://localhost:{bound}", answer)
     finally:
         await runner.cleanup()

@@ -5,10 +5,13 @@ https://wiki.mozilla.org/Thunderbird:Autoconfiguration:ConfigFileFormat
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
 
+_HOST = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
 _SOCKETS: dict[str, Literal["implicit", "starttls"]] = {"SSL": "implicit", "STARTTLS": "starttls"}
 
 
@@ -39,30 +42,23 @@ def parse_autoconfig(document: bytes, address: str) -> list[AutoconfigServer]:
 
 
 def _server(entry: ElementTree.Element, address: str) -> AutoconfigServer | None:
-    host = _text(entry, "hostname").lower()
+    host = _filled(_text(entry, "hostname"), address).lower()
     port = _text(entry, "port")
     tls = _SOCKETS.get(_text(entry, "socketType"))
-    good_port = port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536
-    if entry.get("type") != "pop3" or tls is None or not good_port:
+    if entry.get("type") != "pop3" or tls is None or not _HOST.fullmatch(host):
         return None
-    name, _, domain = address.rpartition("@")
-    for placeholder, value in (
-        ("%EMAILADDRESS%", address),
-        ("%EMAILLOCALPART%", name),
-        ("%EMAILDOMAIN%", domain),
-    ):
-        host = host.replace(placeholder.lower(), value.lower())
-    if not all(part.isalnum() for label in host.split(".") for part in label.split("-") if part):
+    if not _PORT.fullmatch(port) or int(port) > 65535:
         return None
     ways = {(way.text or "").strip() for way in entry.iterfind("authentication")}
-    username = _text(entry, "username") or "%EMAILADDRESS%"
-    for placeholder, value in (
-        ("%EMAILADDRESS%", address),
-        ("%EMAILLOCALPART%", name),
-        ("%EMAILDOMAIN%", domain),
-    ):
-        username = username.replace(placeholder, value)
+    username = _filled(_text(entry, "username") or "%EMAILADDRESS%", address)
     return AutoconfigServer(host, int(port), tls, username, oauth=ways == {"OAuth2"})
+
+
+def _filled(text: str, address: str) -> str:
+    """With the address in the place of what stands for it."""
+    name, _, domain = address.rpartition("@")
+    text = text.replace("%EMAILADDRESS%", address)
+    return text.replace("%EMAILLOCALPART%", name).replace("%EMAILDOMAIN%", domain)
 
 
 def _text(entry: ElementTree.Element, tag: str) -> str:

@@ -153,7 +153,7 @@ def test_consent_by_an_address_pasted_from_another_computer(stage: Stage) -> Non
     assert stage.sync().returncode == 0
 
 
-@pytest.mark.parametrize("pasted", ["", "http://127.0.0.1:8080/?code=x&state=another", "what?"])
+@pytest.mark.parametrize("pasted", ["", "http://localhost:8080/?code=x&state=another", "what?"])
 def test_an_address_of_another_request_is_refused(stage: Stage, pasted: str) -> None:
     with stage.authorizing("--paste") as process:
         shown_url(process)

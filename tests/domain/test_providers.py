@@ -1,0 +1,89 @@
+"""The table of providers holds together, and docs/providers.md says the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from proxy.config.values import host, port, url
+from proxy.domain.provider import Provider
+from proxy.domain.providers import NO_POP3, PROVIDERS, hides_retrieved, provider_of
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "providers.md"
+
+ALL = pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS.keys())
+
+
+@ALL
+def test_an_entry_can_be_used_as_it_stands(provider: Provider) -> None:
+    assert host(provider.host) == provider.host.lower()
+    assert port(provider.port) == 995
+    assert provider.domains
+    if provider.oauth is not None:
+        assert all(
+            url(address).startswith("https://")
+            for address in (provider.oauth.authorization_url, provider.oauth.token_url)
+        )
+    assert provider.login != "oauth" or provider.oauth is not None
+
+
+@ALL
+def test_an_entry_names_its_sources(provider: Provider) -> None:
+    assert provider.sources
+    assert all(urlsplit(source).scheme == "https" for source in provider.sources)
+
+
+def test_a_domain_has_one_provider_or_none() -> None:
+    domains = Counter(domain for provider in PROVIDERS.values() for domain in provider.domains)
+    assert max(domains.values()) == 1
+    assert not domains.keys() & NO_POP3.keys()
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("someone@gmail.com", "gmail"),
+        ("Someone@GoogleMail.com.", "gmail"),
+        ("web.de", "web.de"),
+        ("a@b@msn.com", "outlook"),
+    ],
+)
+def test_an_address_is_known_by_its_domain(address: str, name: str) -> None:
+    provider = provider_of(address)
+    assert provider is not None
+    assert provider.name == name
+
+
+@pytest.mark.parametrize("address", ["", "@", "a@example.com", "gmail.com@example.com"])
+def test_other_addresses_are_not_known(address: str) -> None:
+    assert provider_of(address) is None
+
+
+def test_where_retrieved_mail_is_hidden_is_known_by_the_host() -> None:
+    assert hides_retrieved("POP.gmail.com")
+    assert not hides_retrieved("pop.example.com")
+
+
+def row(provider: Provider) -> str:
+    """As the document has it."""
+    login = {"password": "password", "app-password": "app password", "oauth": "OAuth 2.0"}
+    interval = f"{provider.login_interval / 60:.0f} min" if provider.login_interval else ""
+    sources = " ".join(f"[{n}]({source})" for n, source in enumerate(provider.sources, 1))
+    cells = (
+        f"`{provider.name}`",
+        provider.title,
+        f"`{provider.host}`",
+        login[provider.login],
+        interval,
+        " ".join(provider.hints),
+        sources,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_document_has_the_same_table() -> None:
+    rows = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| `")]
+    assert rows == [row(provider) for provider in PROVIDERS.values()]
