@@ -31,6 +31,11 @@ class LineBuffer:
     def __len__(self) -> int:
         return len(self._data) - self._start
 
+    @property
+    def overflowing(self) -> bool:
+        """Whether the unfinished line is longer than its limit already."""
+        return self._skipping
+
     def feed(self, data: bytes) -> None:
         self._data += data
 

@@ -106,9 +106,9 @@ class Pop3Client:
         if not self._greeted:
             self._learn_line_end()
         line = self._lines.next_line(REPLY_LINE_LIMIT)
-        if line is None:
+        if line is None and not self._lines.overflowing:
             return False
-        if line is TOO_LONG:
+        if line is None or line is TOO_LONG:
             raise RemoteProtocolError("a status line that is too long")
         if not self._outstanding:
             raise RemoteProtocolError("an answer that nobody asked for")
