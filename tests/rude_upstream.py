@@ -39,6 +39,8 @@ class RudeUpstream:
     """First words of commands at which the connection is dropped."""
     silent_on: set[str] = field(default_factory=set)
     """First words of commands that are never answered."""
+    close_after: int | None = None
+    """The connection is dropped when a session asks for more messages than so many."""
     cram_md5_works: bool = True
     """False: announced, but the password is kept as another hash."""
     endless_challenges: bool = False
@@ -88,6 +90,7 @@ class _Session:
         self._mails = mails
         self._marked: set[int] = set()
         self._in_sasl = ""
+        self._retrieved = 0
         self.over = False
 
     def answer(self, line: str) -> bytes | None:
@@ -107,7 +110,7 @@ class _Session:
         handler = getattr(self, f"_{verb.lower()}", None)
         if handler is None:
             return b"-ERR unknown command\r\n"
-        answer: bytes = handler(line.split(" ")[1:])
+        answer: bytes | None = handler(line.split(" ")[1:])
         return answer
 
     def _capa(self, _: list[str]) -> bytes:
@@ -166,7 +169,10 @@ class _Session:
         lines = "".join(f"{n} {uid}\r\n" for n, uid in enumerate(uids, 1))
         return f"+OK\r\n{lines}.\r\n".encode("latin-1")
 
-    def _retr(self, words: list[str]) -> bytes:
+    def _retr(self, words: list[str]) -> bytes | None:
+        self._retrieved += 1
+        if self._upstream.close_after is not None and self._retrieved > self._upstream.close_after:
+            return None
         return b"+OK\r\n" + _stuffed(self._mails[int(words[0]) - 1][1])
 
     def _top(self, words: list[str]) -> bytes:

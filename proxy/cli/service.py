@@ -168,10 +168,16 @@ def check(
 
 
 async def _check(settings: Settings) -> list[Row]:
-    rows = [
-        await _check_upstream(settings, account.name, account.policy.upstream, account.credentials)
-        for account in settings.account
-    ]
+    rows = []
+    for account in settings.account:
+        server = account.policy.upstream
+        # The store is the running proxy's, so what it keeps is tried by that alone.
+        kept = bool(server.oauth_client_id) or account.password_stored
+        credentials = None if kept else account.credentials
+        row = await _check_upstream(settings, account.name, server, credentials)
+        if kept and row["ok"]:
+            row["result"] = f"reachable; `account sync {account.name}` tries the login"
+        rows.append(row)
     if settings.accounts.pass_through:
         rows.append(
             await _check_upstream(settings, "pass-through accounts", settings.upstream, None)

@@ -45,7 +45,10 @@ class Directory:
 
     def set_password(self, name: str, password: bytes) -> None:
         """Of a declared account whose password the store keeps."""
-        account = self._declared[name]
+        account = self._declared.get(name)
+        if account is None:
+            # A reload has just taken it away.
+            return
         credentials = replace(account.credentials, password=password)
         self._declared[name] = replace(account, credentials=credentials)
 

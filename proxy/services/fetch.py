@@ -88,7 +88,7 @@ class Fetch:
                 await self._flush()
             finally:
                 await self._written()
-            await self._note_sightings(found)
+            await self.note_sightings(found)
 
     def _is_left_out(self, entry: Entry) -> bool:
         now = self._clock.now()
@@ -133,7 +133,7 @@ class Fetch:
         if verdict is Verdict.HELD:
             await writer.abort()
             if len(found.sightings) >= SIGHTINGS:
-                await self._note_sightings(found)
+                await self.note_sightings(found)
             return
         self._add(
             Fetched(
@@ -199,7 +199,8 @@ class Fetch:
         if writing is not None:
             await writing
 
-    async def _note_sightings(self, found: Reconciliation) -> None:
+    async def note_sightings(self, found: Reconciliation) -> None:
+        """Make durable which known messages were found so far."""
         await self._store.note_listing(
             self._account.id,
             gone=(),

@@ -156,12 +156,7 @@ class AccountSync:
             async for entry, header in self._session.headers(plan.doubtful):
                 found.judge_header(entry, header)
                 if len(found.sightings) >= SIGHTINGS:
-                    await self._store.note_listing(
-                        self._account.id,
-                        gone=(),
-                        seen=found.take_sightings(),
-                        at=self._clock.now(),
-                    )
+                    await self._fetch.note_sightings(found)
         return found
 
     async def _note_listing(

@@ -261,11 +261,12 @@ class Syncs:
 
     async def _sync(self, name: str, policy: AccountPolicy, run: SyncRun) -> SyncFinished:
         """One session, or as many as it takes while each brings something before it breaks."""
-        state = self._states[name]
+        # Kept once upstream has accepted the login: a name that is no account leaves no trace.
+        state = self._states.get(name) or _AccountState()
         before = 0
         for attempt in range(RECONNECTS + 1):
             try:
-                result = await self._session(name, policy, run)
+                result = await self._session(name, policy, run, state)
                 break
             except UpstreamUnreachable:
                 if not state.progress or state.login_delay or attempt == RECONNECTS:
@@ -278,15 +279,18 @@ class Syncs:
         state.failures = 0
         state.not_before = 0.0
         if result.fetched >= FOLLOW_UP and not state.login_delay:
-            self.spawn(self._follow_up(name, run.credentials))
+            self.spawn(self._follow_up(name, policy, run.credentials))
         return result
 
-    async def _follow_up(self, name: str, credentials: Credentials) -> None:
+    async def _follow_up(self, name: str, policy: AccountPolicy, credentials: Credentials) -> None:
         await asyncio.sleep(FOLLOW_UP_PAUSE)
-        self.start(name, credentials)
+        # A reload may have made it another account; its password goes nowhere else.
+        if self._directory.policy(name) == policy:
+            self.start(name, credentials)
 
-    async def _session(self, name: str, policy: AccountPolicy, run: SyncRun) -> SyncFinished:
-        state = self._states[name]
+    async def _session(
+        self, name: str, policy: AccountPolicy, run: SyncRun, state: _AccountState
+    ) -> SyncFinished:
         state.progress = 0
         server = policy.upstream
         state.set_delay = server.login_interval
@@ -299,6 +303,7 @@ class Syncs:
                 name, declared=declared, at=self._world.clock.now()
             )
             run.accept(account)
+            self._states[name] = state
             state.learnt_delay = account.login_interval
             sync = AccountSync(
                 session=session,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from proxy.domain.errors import (
+    ProxyError,
     UpstreamRefusedLogin,
     UpstreamUnreachable,
     UpstreamUnusable,
@@ -237,11 +238,12 @@ class Attempts:
             raise RemoteProtocolError("an exchange without end")
         if reply.ok:
             mechanism.check_success()
-        elif not secret_sent and not reply.code:
+            return True
+        error = self._refusal(reply)
+        if not secret_sent and not reply.code and isinstance(error, UpstreamRefusedLogin):
             # Upstream does not know the mechanism after all.
             return False
-        self._check(reply)
-        return True
+        raise error
 
     async def _begin(self, way: str, first: bytes | None) -> tuple[Reply, bytes | None]:
         """AUTH, with what the client says first where that saves a round trip; returns what is
@@ -271,8 +273,11 @@ class Attempts:
         UpstreamRefusedLogin, UpstreamBusy, UpstreamUnusable: the login is refused.
         """
         if not reply.ok:
-            told = Reply(ok=False, text=self._without_secrets(reply.text), code=reply.code)
-            raise refusal(told, otherwise=UpstreamRefusedLogin(told.text))
+            raise self._refusal(reply)
+
+    def _refusal(self, reply: Reply) -> ProxyError:
+        told = Reply(ok=False, text=self._without_secrets(reply.text), code=reply.code)
+        return refusal(told, otherwise=UpstreamRefusedLogin(told.text))
 
     def _without_secrets(self, text: str) -> str:
         """Some servers repeat what they were sent."""

@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 
-from proxy.domain.errors import StoreUnavailable, UpstreamUnreachable
+from proxy.domain.errors import BadLogin, StoreUnavailable, UpstreamUnreachable
 from proxy.domain.facts import ListingDoubted, MessageSkipped, SyncFailed, SyncFinished
 from proxy.domain.policy import (
     DAY,
     DevicePolicy,
+    Octets,
     RetentionPolicy,
     Seconds,
     SyncPolicy,
     UpstreamRetention,
 )
+from proxy.services import syncs
 from tests.rude_upstream import RudeUpstream, mail
 from tests.services.house import START, House, declared, house, policy_for
 
@@ -421,3 +423,98 @@ def _damage(data_dir: Path, octets: bytes, *, remove: bool = False) -> None:
             else:
                 path.chmod(0o600)
                 path.write_bytes(octets[::-1])
+
+
+# --- what syncs remember -------------------------------------------------------------------------
+
+
+async def test_a_name_that_upstream_refuses_leaves_no_trace(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    async with house(tmp_path, policy_for(rude.port)) as home:
+        for name in ("mallory", "trudy"):
+            with pytest.raises(BadLogin):
+                await home.login(name, b"guess")
+        assert not home.core.syncs._states
+        assert not await home.store.accounts()
+
+
+async def test_an_interval_learnt_from_a_refusal_is_kept_and_kept_to(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    policy = policy_for(rude.port)
+    async with house(tmp_path, policy, declared(policy)) as home:
+        await home.uids()
+        rude.refusals["AUTH"] = b"-ERR You may log in once every 10 minutes\r\n"
+        await home.uids()
+        account = await home.store.account("alice")
+        assert account is not None
+        assert (account.login_interval, account.failure_kind) == (600, "UpstreamBusy")
+        assert 599 < home.core.syncs.retry_in("alice") <= 600
+        rude.refusals.clear()
+    # A new life of the proxy waits for the rest of it.
+    async with house(tmp_path, policy, declared(policy)) as home:
+        home.clock.time += 60
+        left = await home.core.syncs._login_delay_left("alice")
+        assert left == 540
+
+
+async def test_a_message_that_is_too_large_is_left_and_told(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    sync = SyncPolicy(Seconds(86400), Seconds(0), Seconds(20), max_message_size=Octets(5000))
+    policy = policy_for(rude.port, sync=sync)
+    rude.mails.insert(1, ("large", mail("x" * 3000)))
+    async with house(tmp_path, policy, declared(policy)) as home:
+        assert await home.uids() == ["u1", "u2"]
+        account = await home.store.account("alice")
+        assert account is not None
+        (left,) = account.unfetched
+        assert (left.uid, "max_message_size" in left.why) == ("large", True)
+        assert rude.retrieved() == 2
+        rude.commands.clear()
+        await home.uids()
+        assert "LIST" not in rude.commands
+        assert len(home.facts.of(MessageSkipped)) == 1
+
+
+async def test_a_message_larger_than_listed_is_broken_off_and_left(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    sync = SyncPolicy(Seconds(86400), Seconds(0), Seconds(20), max_message_size=Octets(5000))
+    policy = policy_for(rude.port, sync=sync)
+    rude.mails.insert(1, ("large", mail("x" * 300_000)))
+    rude.sizes = lambda _: 100
+    async with house(tmp_path, policy, declared(policy)) as home:
+        assert await home.uids() == ["u1", "u2"]
+        assert home.facts.of(MessageSkipped)[0].uid == "large"
+        assert (await home.store.size(1))[0] == 2
+
+
+async def test_a_server_that_closes_after_some_messages_is_asked_again_at_once(
+    home: House, rude: RudeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syncs, "RECONNECT_PAUSE", 0.0)
+    rude.mails[:] = [(f"u{n}", mail(str(n))) for n in range(1, 10)]
+    rude.close_after = 2
+    assert len(await home.uids()) == 9
+    assert len([c for c in rude.commands if c == "AUTH"]) >= 5
+    assert home.facts.of(SyncFinished)[-1].fetched == 9
+    assert not home.facts.of(SyncFailed)
+
+
+async def test_mail_of_a_later_session_is_as_old_as_a_server_s_stamp_that_is_older_than_the_account(
+    home: House, rude: RudeUpstream
+) -> None:
+    """A mailbox shown in portions: what comes second is as old as what came first."""
+    await home.uids()
+    stamp = b"Received: by mx; Mon, 05 Jan 2026 10:00:00 +0000\r\n"
+    rude.mails += [("old", stamp + mail("3")), ("new", mail("4"))]
+    await home.uids()
+    account = await home.store.account("alice")
+    assert account is not None
+    device = await home.store.add_device(account.id, "late", since=START - DAY, at=START)
+    hidden = await home.store.hidden(device.id, "all")
+    shown = {m.uid for m in await home.store.messages(account.id) if m.id not in hidden}
+    assert "new" in shown
+    assert "old" not in shown
