@@ -5,9 +5,8 @@ stands once in the listing, and the message was there last time. Everything else
 known message is doubtful, and is decided by its header or, failing that, by its octets: a message
 is never dropped for looking like another.
 
-An id that nobody knows may be a known message as well: providers that move to other software give
-every message a new one. So it is doubtful where messages are missing in numbers, or where one is
-missing that has its size.
+An id that nobody knows may be a known message as well, while known messages are missing: providers
+that move to other software give every message a new one.
 """
 
 from __future__ import annotations
@@ -77,11 +76,8 @@ def plan_sync(listing: Listing, known: Sequence[KnownMessage]) -> Plan:
             unknown.append(entry)
     unclaimed = [message for message in known if message.id not in same]
     missing = [message for message in unclaimed if message.upstream is Upstream.PRESENT]
-    unsure = _perhaps_renamed(unknown, missing)
-    if unsure:
-        certainly_new = {entry.number for entry in unknown} - {entry.number for entry in unsure}
-        doubtful = sorted(doubtful + unsure, key=lambda entry: entry.number)
-        unknown = [entry for entry in unknown if entry.number in certainly_new]
+    if missing:
+        doubtful, unknown = sorted(doubtful + unknown, key=lambda entry: entry.number), []
     expected = sum(message.upstream is Upstream.PRESENT for message in known)
     suspicious = not listing.sound or 2 * len(missing) > expected
     return Plan(unknown, repair, doubtful, same, unclaimed, suspicious)
@@ -100,14 +96,6 @@ def _certain(known: Sequence[KnownMessage]) -> dict[tuple[str, int], KnownMessag
     for key in ambiguous:
         del certain[key]
     return certain
-
-
-def _perhaps_renamed(unknown: list[Entry], missing: Sequence[KnownMessage]) -> list[Entry]:
-    """Entries under ids that nobody knows, that may be missing messages."""
-    if 2 * len(missing) >= len(unknown):
-        return unknown if missing else []
-    sizes = {message.upstream_octets for message in missing}
-    return [entry for entry in unknown if entry.octets in sizes]
 
 
 def left_upstream(known: Sequence[KnownMessage], found: set[int]) -> list[int]:

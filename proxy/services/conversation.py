@@ -104,22 +104,22 @@ class Conversation:
 
     async def _read(self) -> None:
         if self.machine.broken is not None:
-            self._blame_pipelining(ended=False)
+            self.blame_pipelining(ended=False)
             raise UpstreamGarbled(f"upstream broke the protocol: {self.machine.broken}")
         try:
             data = await self.stream.read()
             if not data:
                 raise UpstreamUnreachable("upstream closed the connection")
         except UpstreamSilent:
-            if not self._blame_pipelining(ended=False):
+            if not self.blame_pipelining(ended=False):
                 self._memory.be_more_patient()
             raise
         except UpstreamUnreachable:
-            self._blame_pipelining(ended=True)
+            self.blame_pipelining(ended=True)
             raise
         self._events.extend(self.machine.receive(data))
 
-    def _blame_pipelining(self, *, ended: bool) -> bool:
+    def blame_pipelining(self, *, ended: bool) -> bool:
         """The session has broken: perhaps upstream cannot do what it announces."""
         if not self._in_batch or self.probing:
             return False

@@ -15,7 +15,7 @@ from proxy.domain.reconcile import Reconciliation, Verdict
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
-from proxy.services.sync_memory import LeftOut, SyncMemory
+from proxy.services.sync_memory import LEFT_OUT_FOR, SyncMemory
 from proxy.services.upstream import Began, Ended, Refused, Transfer, UpstreamSession
 from proxy.wire.pop3_client import Part
 
@@ -70,6 +70,8 @@ class Fetch:
         entries = [entry for entry in found.fetch if not self._is_left_out(entry)]
         if not entries:
             return
+        # What sessions have broken over comes last, so that it holds up nothing else.
+        entries.sort(key=self._memory.times_broken)
         try:
             async with aclosing(self._session.retrieve(entries)) as transfers:
                 async for transfer in transfers:
@@ -82,6 +84,13 @@ class Fetch:
         except UpstreamGarbled:
             if (suspect := self._session.suspect) is not None:
                 self._leave_out(suspect, "upstream does not send it as POP3 wants")
+            raise
+        except UpstreamUnreachable as error:
+            # Servers that close after so many messages break behind others that came.
+            if (broken := self._session.current) is not None and not self.messages:
+                pause = self._memory.broke(broken)
+                if pause and self._memory.why_left_out(broken, self._clock.now()) is None:
+                    self._leave_out(broken, f"sessions break over it: {error}", pause)
             raise
         finally:
             try:
@@ -100,8 +109,8 @@ class Fetch:
             self.skipped.append(_unfetched(entry, why))
         return why is not None
 
-    def _leave_out(self, entry: Entry, why: str) -> None:
-        self._memory.left_out[entry.uid, entry.octets] = LeftOut(self._clock.now(), why)
+    def _leave_out(self, entry: Entry, why: str, seconds: float = LEFT_OUT_FOR) -> None:
+        self._memory.leave_out(entry, why, self._clock.now(), seconds)
         self._observer.observe(MessageSkipped(self._account.name, entry.uid, entry.octets, why))
 
     async def _receive(
@@ -127,6 +136,7 @@ class Fetch:
         except BaseException:
             await writer.abort()
             raise
+        self._memory.came(entry)
         self.messages += 1
         self.octets += blob.octets
         verdict, message_id = found.judge_octets(entry, blob.digest, fingerprint)

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from proxy.domain.plan import Entry
-from proxy.domain.policy import DAY
+from proxy.domain.policy import DAY, MINUTE
 
 LEFT_OUT_FOR = DAY
 """Seconds after which a message that was left out is tried again."""
+
+BREAKS = 2
+FIRST_BREAK = 15 * MINUTE
+"""A message over which so many sessions broke is left out: first for so long, then four times as
+long each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    at: float
+    until: float
     """Unix time."""
     why: str
 
@@ -40,8 +45,24 @@ class SyncMemory:
     """Sessions in a row in which upstream gave no UIDL, though it had before."""
     left_out: dict[tuple[str, int], LeftOut] = field(default_factory=dict)
     """Messages, by UIDL and size, that are not asked for a while, so that they do not hold up all
-    others: too large, or such that upstream breaks the protocol over them."""
+    others: too large, or such that upstream breaks the protocol or the connection over them."""
+    breaks: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Messages over which sessions broke, and how many."""
 
     def why_left_out(self, entry: Entry, now: float) -> str | None:
         found = self.left_out.get((entry.uid, entry.octets))
-        return found.why if found and now - found.at < LEFT_OUT_FOR else None
+        return found.why if found and now < found.until else None
+
+    def leave_out(self, entry: Entry, why: str, now: float, seconds: float = LEFT_OUT_FOR) -> None:
+        self.left_out[entry.uid, entry.octets] = LeftOut(now + seconds, why)
+
+    def broke(self, entry: Entry) -> float:
+        """A session broke over this message; returns for how many seconds to leave it out."""
+        count = self.breaks[entry.uid, entry.octets] = self.times_broken(entry) + 1
+        return min(FIRST_BREAK * 4.0 ** (count - BREAKS), DAY) if count >= BREAKS else 0.0
+
+    def times_broken(self, entry: Entry) -> int:
+        return self.breaks.get((entry.uid, entry.octets), 0)
+
+    def came(self, entry: Entry) -> None:
+        self.breaks.pop((entry.uid, entry.octets), None)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from proxy.domain.errors import (
     UpstreamBusy,
+    UpstreamGarbled,
     UpstreamUnreachable,
     UpstreamUnusable,
 )
@@ -77,6 +78,32 @@ class Overview:
     listing: Listing | None
 
 
+class _Length:
+    """Whether a body is as long as LIST said, as far as that can be believed."""
+
+    def __init__(self, expected: int | None, *, pipelined: bool) -> None:
+        self._expected = expected
+        self._pipelined = pipelined
+        self._octets = 0
+        self._seam = b"\n"
+
+    def swallows_an_answer(self, part: bytes) -> bool:
+        """To be asked for each part in order."""
+        seam = self._seam + part
+        found = seam.rfind(b"\n+OK") if self._pipelined and self._expected is not None else -1
+        at = self._octets - len(self._seam) + found
+        self._octets += len(part)
+        self._seam = seam[-3:]
+        # A last line end that upstream left out counts in LIST all the same.
+        return found >= 0 and at > 0 and at + 2 >= (self._expected or 0)
+
+    @property
+    def is_short(self) -> bool:
+        if self._expected is None:
+            return False
+        return not self._expected or self._octets < self._expected * SHORT
+
+
 class UpstreamSession:
     """Use `open_session` to get one."""
 
@@ -89,6 +116,8 @@ class UpstreamSession:
         self.binding: Binding | None = None
         self.suspect: Entry | None = None
         """The message behind which an answer was expected when `UpstreamGarbled` was raised."""
+        self.current: Entry | None = None
+        """The message that RETR was being answered for when the session broke."""
 
     @property
     def peer(self) -> str:
@@ -189,7 +218,7 @@ class UpstreamSession:
         self, entries: Iterable[Entry]
     ) -> AsyncGenerator[tuple[Entry, bytes | None], None]:
         """The header of each by TOP, in order; None where upstream refuses."""
-        requests = ((entry, b"TOP %d 0" % entry.number, 0) for entry in entries)
+        requests = ((entry, b"TOP %d 0" % entry.number, None) for entry in entries)
         header = bytearray()
         octets = 0
         async with aclosing(self._transfers(requests)) as transfers:
@@ -229,45 +258,51 @@ class UpstreamSession:
         self._talk.stream.abort()
 
     async def _transfers(
-        self, requests: Iterable[tuple[Entry, bytes, int]]
+        self, requests: Iterable[tuple[Entry, bytes, int | None]]
     ) -> AsyncGenerator[Transfer, None]:
         """Send each command, ahead where upstream allows it, and give out the bodies.
 
-        A request is an entry, its command, and the octets the answer is expected to have. A body
-        that is much shorter counts only when what follows it is an answer again: a server that
-        forgets to stuff a line of one dot ends the body there and goes on with the message.
+        A request is an entry, its command, and the octets the answer is expected to have (0: not
+        known; None: that of TOP, which does not matter). A body that is much shorter counts only
+        when what follows it is an answer again: a server that forgets to stuff a line of one dot
+        ends the body there and goes on with the message. One that goes on with a line like an
+        answer has swallowed that answer: its own end was none.
 
         Raises:
-            UpstreamGarbled: it did; `suspect` is the message.
+            UpstreamGarbled: either; `suspect` is the message in the first case.
         """
         talk = self._talk
         ahead = WINDOW_COMMANDS if talk.pipelines else 1
         waiting = deque(requests)
-        asked: deque[tuple[Entry, int]] = deque()
+        asked: deque[tuple[Entry, int | None]] = deque()
         octets = 0
         while waiting or asked:
             batch: list[Request] = []
             while waiting and len(asked) < ahead and (not asked or octets < WINDOW_OCTETS):
-                entry, command, weight = waiting.popleft()
+                entry, command, expected = waiting.popleft()
                 batch.append((command, Expect.BODY))
-                asked.append((entry, weight))
-                octets += weight
+                asked.append((entry, expected))
+                octets += expected or 0
             if batch:
                 await talk.send(*batch)
-            entry, weight = asked[0]
+            entry, expected = asked[0]
+            self.current = entry if expected is not None else None
             reply = await talk.reply()
             if reply.ok:
                 yield Began(entry)
-                received = 0
+                length = _Length(expected, pipelined=len(asked) > 1)
                 while not isinstance(event := await talk.next_event(), BodyEnd):
                     if isinstance(event, Part):
-                        received += len(event.data)
+                        if length.swallows_an_answer(event.data):
+                            talk.blame_pipelining(ended=False)
+                            raise UpstreamGarbled("the end of a message cannot be seen")
                         yield event
-                if received < weight * SHORT:
+                if length.is_short:
                     await self._check_what_follows(entry, pipelined=len(asked) > 1)
                 talk.progress = True
+            self.current = None
             asked.popleft()
-            octets -= weight
+            octets -= expected or 0
             yield Ended(entry) if reply.ok else Refused(entry, reply.text)
 
     async def _check_what_follows(self, entry: Entry, *, pipelined: bool) -> None:
