@@ -158,6 +158,7 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
     "8 bit": lambda n: _larger(n, bytes(range(128, 256)) + b"\r\n"),
     "long line": lambda n: _larger(n, b"0123456789" * 7000 + b"\r\n"),
     "dots": lambda n: _larger(n, b".\r\n..\r\n.x\r\n. \r\n.\r\n"),
+    "dot line": lambda n: _larger(n, b"before\r\n.\r\nbehind\r\n" + b"more\r\n" * 200),
     "like replies": lambda n: _larger(n, b"+OK\r\n-ERR [IN-USE] no\r\n+OK 3 4\r\n"),
     "large": lambda n: _larger(n, (b"x" * 76 + b"\r\n") * 2500),
 }

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from proxy.domain.facts import Unexpected
-from proxy.domain.policy import AccountPolicy
+from proxy.domain.policy import AccountPolicy, TlsMode, UpstreamServer
 from tests.quirky.mailbox import TrueMail, name_of
 from tests.quirky.quirks import Quirks
 from tests.quirky.upstream import QuirkyUpstream
@@ -95,8 +95,16 @@ class Play:
     async def poll(self, *names: str) -> None:
         """Each of these devices, or every one there is, fetches what it has not got; then QUIT."""
         for name in names or tuple(self.devices):
-            await self._poll(self.devices.setdefault(name, Device(name)))
+            await self._poll(self.device(name))
             self.check()
+
+    async def look(self, name: str) -> None:
+        """The device logs in and takes nothing."""
+        self.device(name)
+        await self.home.uids(f"alice+{name}")
+
+    def device(self, name: str) -> Device:
+        return self.devices.setdefault(name, Device(name))
 
     async def _poll(self, device: Device) -> None:
         server = self.home.core.syncs._servers["127.0.0.1", self.upstream.port]
@@ -185,7 +193,9 @@ class Play:
 
 
 @asynccontextmanager
-async def play(folder: Path, quirks: Quirks | None = None, **sections: Any) -> AsyncIterator[Play]:
+async def play(
+    folder: Path, quirks: Quirks | None = None, *, tls: TlsMode = "none", **sections: Any
+) -> AsyncIterator[Play]:
     """A play whose account has this policy; failed sessions are followed by the next at once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("proxy.services.syncs.RECONNECT_PAUSE", 0.0)
@@ -193,7 +203,9 @@ async def play(folder: Path, quirks: Quirks | None = None, **sections: Any) -> A
         for room in ("conversation", "upstream"):
             patch.setattr(f"proxy.services.{room}.LISTING_LIMIT", 512 * 1024)
         async with QuirkyUpstream(quirks).listening() as upstream:
-            made = Play(folder, upstream, policy_for(upstream.port, **sections))
+            server = UpstreamServer("127.0.0.1", upstream.port, tls)
+            policy = policy_for(upstream.port, upstream=server, **sections)
+            made = Play(folder, upstream, policy)
             await made.start()
             try:
                 yield made

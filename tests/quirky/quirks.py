@@ -32,6 +32,11 @@ class Quirks:
     """Whether there is UIDL: "yes", "no", "not always" (every third session has none)."""
     top: str = "right"
     """"whole": sends all lines whatever was asked for; "no"; "not all": refuses every second."""
+    ending: str = "right"
+    """How a message ends that has no CRLF at its end: "glued" sends the dot right behind its last
+    letter, "bare LF" behind its last LF."""
+    stuffing: str = "right"
+    """"none": a line of one dot ends the message early."""
     capa: str = "yes"
     """"no": -ERR."""
     pipelining: str = "no"
@@ -91,7 +96,16 @@ class Quirks:
             setattr(self, name, getattr(normal, name))
 
 
-FAULTS = ("refused_logins", "greeting", "silent_in", "cut_in", "closes_after", "quit", "unasked")
+FAULTS = (
+    "refused_logins",
+    "greeting",
+    "silent_in",
+    "cut_in",
+    "closes_after",
+    "quit",
+    "endless",
+    "unasked",
+)
 
 # --- sizes in LIST -------------------------------------------------------------------------------
 

@@ -256,7 +256,19 @@ class Session:
         mail = self._requested(words)
         if mail is None:
             return b"-ERR no such message\r\n"
-        return b"+OK\r\n" + _body(mail.octets)
+        return b"+OK\r\n" + self._whole(mail)
+
+    def _whole(self, mail: TrueMail) -> bytes:
+        octets, quirks = mail.octets, self._quirks
+        if quirks.stuffing == "none":
+            self._reach("stuffing", indeed=b"\r\n." in octets)
+            return octets + b".\r\n"
+        glued = quirks.ending == "glued" and not octets.endswith(b"\n")
+        bare = octets.endswith(b"\n") and not octets.endswith(b"\r\n")
+        if glued or (bare and quirks.ending == "bare LF"):
+            self._reach("ending")
+            return octets + b".\r\n"
+        return _body(octets)
 
     def _top(self, words: list[str]) -> bytes:
         mail = self._requested(words)
@@ -265,7 +277,7 @@ class Session:
         if mail is None or how == "no" or (how == "not all" and mail.serial % 2):
             return b"-ERR not here\r\n"
         if how == "whole":
-            return b"+OK\r\n" + _body(mail.octets)
+            return b"+OK\r\n" + self._whole(mail)
         head = re.match(rb"(?s).*?\r?\n\r?\n|\r?\n|.*", mail.octets)
         assert head is not None
         return b"+OK\r\n" + _body(head[0])
