@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from urllib.parse import urljoin
 
 import aiohttp
 import dns.asyncresolver
@@ -14,9 +16,10 @@ from dns.rdtypes.IN.SRV import SRV
 from proxy.interfaces.lookup import Srv
 
 TIMEOUT = 5.0
-"""Seconds for one question."""
+"""Seconds for one question, redirections included."""
 DOCUMENT_LIMIT = 256 * 1024
 REDIRECTS = 3
+_MOVED = (301, 302, 303, 307, 308)
 
 
 class NetLookup:
@@ -51,19 +54,38 @@ class NetLookup:
         return list(answer)
 
     async def fetch(self, url: str) -> bytes | None:
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT)
         try:
+            # What comes compressed is no document here: a few octets can stand for very many.
             async with (
+                asyncio.timeout(TIMEOUT),
                 aiohttp.ClientSession(
-                    timeout=timeout, connector=self._connector, connector_owner=False
-                )
-                if self._connector
-                else aiohttp.ClientSession(timeout=timeout) as http,
-                http.get(url, ssl=self._context, max_redirects=REDIRECTS) as response,
+                    connector=self._connector,
+                    connector_owner=self._connector is None,
+                    headers={"Accept-Encoding": "identity"},
+                    auto_decompress=False,
+                ) as http,
             ):
-                if response.status != 200 or response.url.scheme != "https":
-                    return None
-                body = await response.content.read(DOCUMENT_LIMIT)
-                return body if response.content.at_eof() else None
+                return await self._follow(http, url)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             return None
+
+    async def _follow(self, http: aiohttp.ClientSession, url: str) -> bytes | None:
+        for _ in range(REDIRECTS + 1):
+            # Not left to aiohttp: whoever listens on a step without TLS could send us anywhere.
+            if not url.startswith("https://"):
+                return None
+            async with http.get(url, ssl=self._context, allow_redirects=False) as response:
+                if response.status == 200:
+                    return await _document(response.content)
+                if response.status not in _MOVED:
+                    return None
+                url = urljoin(url, response.headers.get("Location", ""))
+        return None
+
+
+async def _document(content: aiohttp.StreamReader) -> bytes | None:
+    """All of it, which may come in pieces; None when it is too long."""
+    document = bytearray()
+    while piece := await content.read(DOCUMENT_LIMIT + 1 - len(document)):
+        document += piece
+    return bytes(document) if len(document) <= DOCUMENT_LIMIT else None
