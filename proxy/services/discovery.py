@@ -7,7 +7,9 @@ What is found is proposed to a person and never used by itself: DNS without DNSS
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from proxy.domain.policy import TlsMode
 from proxy.domain.provider import Provider
@@ -16,6 +18,8 @@ from proxy.interfaces.lookup import Lookup
 from proxy.wire.autoconfig import parse_autoconfig
 
 ISPDB = "https://autoconfig.thunderbird.net/v1.1/"
+
+_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z](?:[a-z0-9-]*[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class Found:
     username: str
     provider: Provider | None = None
     hints: tuple[str, ...] = ()
+    needs_oauth: bool = False
+    """It takes no password."""
 
 
 @dataclass(slots=True)
@@ -34,15 +40,15 @@ class Discovery:
     address: str
     found: Found | None = None
     no_pop3: str = ""
-    """Why the provider has none, where that is known."""
+    """Why there can be none, where that is known."""
     tried: list[str] = field(default_factory=list)
 
 
 async def discover(address: str, lookup: Lookup) -> Discovery:
     """The first that answers: a known provider, SRV, autoconfiguration, the provider of the MX."""
     result = Discovery(address)
-    domain = domain_of(address)
-    result.no_pop3 = NO_POP3.get(domain, "")
+    domain = _asked_for(address)
+    result.no_pop3 = NO_POP3.get(domain, "") if domain else f"{address!r} is no e-mail address"
     if result.no_pop3:
         return result
     provider = provider_of(domain)
@@ -55,6 +61,15 @@ async def discover(address: str, lookup: Lookup) -> Discovery:
         if result.found is not None or result.no_pop3:
             break
     return result
+
+
+def _asked_for(address: str) -> str:
+    """The domain as DNS knows it; "" when it is none, and may not be put into an address."""
+    try:
+        domain = domain_of(address).encode("idna").decode()
+    except UnicodeError:
+        return ""
+    return domain if address.isprintable() and _DOMAIN.fullmatch(domain) else ""
 
 
 async def _by_srv(address: str, domain: str, lookup: Lookup, result: Discovery) -> Found | None:
@@ -81,7 +96,7 @@ async def _by_autoconfig(
     address: str, domain: str, lookup: Lookup, result: Discovery
 ) -> Found | None:
     for url in (
-        f"https://autoconfig.{domain}/mail/config-v1.1.xml?emailaddress={address}",
+        f"https://autoconfig.{domain}/mail/config-v1.1.xml?emailaddress={quote(address)}",
         f"https://{domain}/.well-known/autoconfig/mail/config-v1.1.xml",
         f"{ISPDB}{domain}",
     ):
@@ -116,15 +131,14 @@ async def _read(url: str, address: str, lookup: Lookup) -> Found | None:
     if not servers:
         return None
     server = servers[0]
-    hints = ("This server takes OAuth 2.0 alone.",) if server.oauth else ()
     return Found(
         f"autoconfiguration {url}",
         server.host,
         server.port,
         server.tls,
         server.username,
-        None,
-        hints,
+        hints=("This server takes OAuth 2.0 alone.",) if server.oauth else (),
+        needs_oauth=server.oauth,
     )
 
 
@@ -138,6 +152,7 @@ def _by_provider(provider: Provider, address: str, source: str) -> Found:
         username,
         provider,
         provider.hints,
+        needs_oauth=provider.login == "oauth",
     )
 
 
@@ -146,18 +161,24 @@ def lines_for(found: Found, address: str) -> list[str]:
     lines = ["[[account]]", f"name = {_toml(address)}"]
     if found.username != address:
         lines.append(f"username = {_toml(found.username)}")
-    provider = found.provider
-    if provider is not None and provider.login == "oauth":
-        lines.append("# then: pop3-sync-proxy account authorize " + address)
-        server = f'provider = {_toml(provider.name)}, oauth_client_id = "YOUR CLIENT\'S ID"'
+    if found.provider is not None:
+        server = f"provider = {_toml(found.provider.name)}"
     else:
-        lines.append(f"password_file = {_toml('secrets/' + domain_of(address))}")
         server = f"host = {_toml(found.host)}, port = {found.port}, tls = {_toml(found.tls)}"
-        if provider is not None:
-            server = f"provider = {_toml(provider.name)}"
+    if found.needs_oauth:
+        lines.append("# then: pop3-sync-proxy account authorize " + address)
+        server += ', oauth_client_id = "YOUR CLIENT\'S ID"'
+        if found.provider is None:
+            lines.append("# and the other oauth_ keys of upstream, as docs/providers.md says")
+    else:
+        lines.append(f"password_file = {_toml('secrets/' + _file_name(address))}")
     return [*lines, f"upstream = {{ {server} }}"]
 
 
+def _file_name(address: str) -> str:
+    return re.sub(r"[^a-z0-9@._+-]", "_", address.lower()).lstrip(".")
+
+
 def _toml(text: str) -> str:
-    # JSON's strings are TOML's too.
-    return json.dumps(text, ensure_ascii=False)
+    # JSON's strings are TOML's too, but for one character.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import dns.asyncresolver
@@ -216,3 +217,32 @@ async def test_a_web_server_nobody_vouches_for_is_not_believed(net: Net) -> None
         net.lookup._resolver, ssl.create_default_context(), net.lookup._connector
     )
     assert (await discover("me@some.example", distrustful)).found is None
+
+
+@pytest.mark.parametrize("name", ["me+tag", "me&x=1", "me#x", "a b", "mé"])
+async def test_an_address_is_asked_for_as_it_is(net: Net, name: str) -> None:
+    asked = []
+
+    class Watched(NetLookup):
+        async def fetch(self, url: str) -> bytes | None:
+            asked.append(parse_qs(urlsplit(url).query).get("emailaddress"))
+            return await super().fetch(url)
+
+    watched = Watched(net.lookup._resolver, net.lookup._context, net.lookup._connector)
+    net.pages["autoconfig.some.example/mail/config-v1.1.xml"] = FILE.format(host="pop.x.example")
+    result = await discover(f"{name}@some.example", watched)
+    assert asked == [[f"{name}@some.example"]]
+    assert result.found is not None
+    assert result.found.username == name
+    assert_lines(result)
+
+
+async def test_a_server_that_takes_tokens_alone_gets_no_password(net: Net) -> None:
+    page = FILE.format(host="pop.x.example").replace("password-cleartext", "OAuth2")
+    net.pages["autoconfig.some.example/mail/config-v1.1.xml"] = page
+    result = await discover("me@some.example", net.lookup)
+    assert result.found is not None
+    lines = "\n".join(lines_for(result.found, result.address))
+    assert "oauth_client_id" in lines
+    assert "password" not in lines
+    assert_lines(result)
