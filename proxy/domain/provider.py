@@ -15,15 +15,17 @@ class OAuthServer:
     """"": the device flow gives no access to mail."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     name: str
     """What `upstream.provider` says."""
     title: str
-    domains: tuple[str, ...]
-    """Of addresses."""
     host: str
     sources: tuple[str, ...]
+    domains: tuple[str, ...] = ()
+    """Of addresses."""
+    exchangers: tuple[str, ...] = ()
+    """What the MX hosts of its customers' own domains end with, at a dot."""
     port: int = 995
     login: Literal["password", "app-password", "oauth"] = "password"
     """What to log in with; "app-password" is one made at the provider for this program."""
@@ -36,3 +38,13 @@ class Provider:
     """A message that was retrieved is not listed again."""
     hints: tuple[str, ...] = ()
     """What a person has to know or do, sentence by sentence."""
+
+
+def ispdb(name: str) -> str:
+    """The address of an entry of Thunderbird's directory."""
+    return f"https://github.com/thunderbird/autoconfig/blob/master/ispdb/{name}.xml"
+
+
+def in_countries(name: str, ends: str) -> tuple[str, ...]:
+    """NAME.END for each of the ends, which stand between spaces."""
+    return tuple(f"{name}.{end}" for end in ends.split())

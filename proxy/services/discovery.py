@@ -13,11 +13,20 @@ from urllib.parse import quote
 
 from proxy.domain.policy import TlsMode
 from proxy.domain.provider import Provider
-from proxy.domain.providers import NO_POP3, domain_of, provider_of
+from proxy.domain.providers import (
+    NO_POP3,
+    domain_of,
+    ends_of,
+    provider_of,
+    provider_of_exchanger,
+)
 from proxy.interfaces.lookup import Lookup
 from proxy.wire.autoconfig import parse_autoconfig
 
 ISPDB = "https://autoconfig.thunderbird.net/v1.1/"
+
+_OWNERS = 3
+"""Parent domains of an MX host that are asked for; the last may be a country's "co.uk"."""
 
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z](?:[a-z0-9-]*[a-z0-9])?")
 
@@ -108,17 +117,19 @@ async def _by_autoconfig(
 
 
 async def _by_mx(address: str, domain: str, lookup: Lookup, result: Discovery) -> Found | None:
-    """Whoever receives the mail of a domain of one's own, as Thunderbird looks."""
+    """Whoever receives the mail of a domain of one's own, as Thunderbird looks.
+
+    A forged answer can name a wrong provider, and no server that is not known to be one's.
+    """
     result.tried.append(f"MX {domain}")
     for host in (await lookup.mx(domain))[:1]:
-        if host.endswith(".protection.outlook.com"):
-            host = "onmicrosoft.com"
-        labels = host.split(".")
-        for start in range(max(len(labels) - 3, 0), len(labels) - 1):
-            owner = ".".join(labels[start:])
-            provider = provider_of(owner)
-            if provider is not None:
-                return _by_provider(provider, address, f"MX of {domain}, {host}")
+        owners = ends_of(host)[-_OWNERS:]
+        known = [provider_of_exchanger(host), *map(provider_of, owners)]
+        provider = next((each for each in known if each is not None), None)
+        if provider is not None:
+            return _by_provider(provider, address, f"MX of {domain}, {host}")
+        result.no_pop3 = next((NO_POP3[owner] for owner in owners if owner in NO_POP3), "")
+        for owner in owners if not result.no_pop3 else []:
             found = await _read(f"{ISPDB}{owner}", address, lookup)
             if found is not None:
                 return found

@@ -8,7 +8,8 @@ import pytest
 
 from proxy.config.load import load
 from proxy.domain.policy import MINUTE
-from proxy.domain.providers import GOOGLE, MICROSOFT, PROVIDERS
+from proxy.domain.provider_table_oauth import GOOGLE, MICROSOFT
+from proxy.domain.providers import PROVIDERS
 from tests.config.reading import HOST, problems
 
 ACCOUNT = '[[account]]\nname = "me@example.com"\n'

@@ -10,7 +10,13 @@ import pytest
 
 from proxy.config.values import host, port, url
 from proxy.domain.provider import Provider
-from proxy.domain.providers import NO_POP3, PROVIDERS, hides_retrieved, provider_of
+from proxy.domain.providers import (
+    NO_POP3,
+    PROVIDERS,
+    hides_retrieved,
+    provider_of,
+    provider_of_exchanger,
+)
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "providers.md"
 
@@ -21,7 +27,9 @@ ALL = pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS.keys
 def test_an_entry_can_be_used_as_it_stands(provider: Provider) -> None:
     assert host(provider.host) == provider.host.lower()
     assert port(provider.port) == 995
-    assert provider.domains
+    assert provider.domains or provider.exchangers
+    for name in (*provider.domains, *provider.exchangers):
+        assert host(name) == name.lower()
     if provider.oauth is not None:
         assert all(
             url(address).startswith("https://")
@@ -33,12 +41,24 @@ def test_an_entry_can_be_used_as_it_stands(provider: Provider) -> None:
 @ALL
 def test_an_entry_names_its_sources(provider: Provider) -> None:
     assert provider.sources
-    assert all(urlsplit(source).scheme == "https" for source in provider.sources)
+    for source in provider.sources:
+        assert urlsplit(source).scheme in {"http", "https"}
+        assert host(str(urlsplit(source).hostname))
+
+
+@ALL
+def test_hints_are_sentences_that_fit_into_the_table(provider: Provider) -> None:
+    for hint in provider.hints:
+        assert hint[0].isupper()
+        assert hint.endswith(".")
+        assert "|" not in hint
 
 
 def test_a_domain_has_one_provider_or_none() -> None:
     domains = Counter(domain for provider in PROVIDERS.values() for domain in provider.domains)
     assert max(domains.values()) == 1
+    ends = Counter(end for provider in PROVIDERS.values() for end in provider.exchangers)
+    assert max(ends.values()) == 1
     assert not domains.keys() & NO_POP3.keys()
 
 
@@ -60,6 +80,27 @@ def test_an_address_is_known_by_its_domain(address: str, name: str) -> None:
 @pytest.mark.parametrize("address", ["", "@", "a@example.com", "gmail.com@example.com"])
 def test_other_addresses_are_not_known(address: str) -> None:
     assert provider_of(address) is None
+
+
+@pytest.mark.parametrize(
+    ("exchanger", "name"),
+    [
+        ("aspmx.l.google.com", "gmail"),
+        ("SMTP.GOOGLE.COM.", "gmail"),
+        ("contoso-com.mail.protection.outlook.com", "microsoft365"),
+        ("contoso-com.o-v1.mx.microsoft", "microsoft365"),
+        ("outlook-com.olc.protection.outlook.com", "outlook"),
+        ("mx-eu.mail.am0.yahoodns.net", "yahoo"),
+        ("mx-aol.mail.gm0.yahoodns.net", "aol"),
+    ],
+)
+def test_a_domain_of_one_s_own_is_known_by_its_exchanger(exchanger: str, name: str) -> None:
+    assert provider_of_exchanger(exchanger) is PROVIDERS[name]
+
+
+@pytest.mark.parametrize("exchanger", ["", ".", "com", "mx.example.com", "notgoogle.com"])
+def test_other_exchangers_are_not_known(exchanger: str) -> None:
+    assert provider_of_exchanger(exchanger) is None
 
 
 def test_where_retrieved_mail_is_hidden_is_known_by_the_host() -> None:

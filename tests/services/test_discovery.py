@@ -31,6 +31,8 @@ RECORDS = (
     "--srv-host=_pop3s._tcp.never.example",
     "--mx-host=hosted.example,aspmx.l.google.com,1",
     "--mx-host=tenant.example,tenant-example.mail.protection.outlook.com,1",
+    "--mx-host=dane.example,dane-example.o-v1.mx.microsoft,1",
+    "--mx-host=apple.example,mx01.mail.icloud.com,10",
     "--mx-host=small.example,mx1.mail.big.example,1",
 )
 
@@ -183,7 +185,12 @@ async def test_autoconfiguration_names_the_server(net: Net, page: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("domain", "name"), [("hosted.example", "gmail"), ("tenant.example", "microsoft365")]
+    ("domain", "name"),
+    [
+        ("hosted.example", "gmail"),
+        ("tenant.example", "microsoft365"),
+        ("dane.example", "microsoft365"),
+    ],
 )
 async def test_a_domain_of_one_s_own_is_known_by_who_receives_its_mail(
     net: Net, domain: str, name: str
@@ -194,6 +201,12 @@ async def test_a_domain_of_one_s_own_is_known_by_who_receives_its_mail(
     assert result.found.provider.name == name
     assert result.found.username == f"me@{domain}"
     assert_lines(result)
+
+
+async def test_a_domain_of_one_s_own_may_be_with_a_provider_without_pop3(net: Net) -> None:
+    result = await discover("me@apple.example", net.lookup)
+    assert result.found is None
+    assert "iCloud" in result.no_pop3
 
 
 async def test_who_receives_the_mail_may_stand_in_thunderbird_s_directory(net: Net) -> None:
