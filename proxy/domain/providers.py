@@ -36,6 +36,8 @@ NO_POP3 = (
 """Domain of an address → why it cannot be had."""
 
 _BY_DOMAIN = {domain: provider for provider in _ALL for domain in provider.domains}
+# Of two with one server, the one for domains of one's own comes later in the table.
+_BY_HOST = {provider.host: provider for provider in _ALL}
 _BY_EXCHANGER = {end: provider for provider in _ALL for end in provider.exchangers}
 
 
@@ -47,6 +49,11 @@ def domain_of(address: str) -> str:
 def provider_of(address: str) -> Provider | None:
     """By the domain of an address."""
     return _BY_DOMAIN.get(domain_of(address))
+
+
+def provider_of_host(host: str) -> Provider | None:
+    """By its POP3 server."""
+    return _BY_HOST.get(host)
 
 
 def provider_of_exchanger(host: str) -> Provider | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from proxy.domain.policy import TlsMode
@@ -19,6 +19,7 @@ from proxy.domain.providers import (
     ends_of,
     provider_of,
     provider_of_exchanger,
+    provider_of_host,
 )
 from proxy.interfaces.lookup import Lookup
 from proxy.wire.autoconfig import parse_autoconfig
@@ -69,7 +70,19 @@ async def discover(address: str, lookup: Lookup) -> Discovery:
         result.found = await step(address, domain, lookup, result)
         if result.found is not None or result.no_pop3:
             break
+    if result.found is not None:
+        result.found = _recognized(result.found)
     return result
+
+
+def _recognized(found: Found) -> Found:
+    """With what is known of the server, which may be a known provider's."""
+    provider = provider_of_host(found.host)
+    if found.provider or not provider or (found.port, found.tls) != (provider.port, "implicit"):
+        return found
+    needs_oauth = found.needs_oauth or provider.login == "oauth"
+    hints = (*found.hints, *provider.hints)
+    return replace(found, provider=provider, hints=hints, needs_oauth=needs_oauth)
 
 
 def _asked_for(address: str) -> str:

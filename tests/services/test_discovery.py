@@ -29,6 +29,7 @@ RECORDS = (
     "--srv-host=_pop3s._tcp.two.example,worse.two.example,995,20,1",
     "--srv-host=_pop3s._tcp.two.example,better.two.example,1995,10,1",
     "--srv-host=_pop3s._tcp.never.example",
+    "--srv-host=_pop3s._tcp.google.example,pop.gmail.com,995,0,1",
     "--mx-host=hosted.example,aspmx.l.google.com,1",
     "--mx-host=tenant.example,tenant-example.mail.protection.outlook.com,1",
     "--mx-host=dane.example,dane-example.o-v1.mx.microsoft,1",
@@ -201,6 +202,17 @@ async def test_a_domain_of_one_s_own_is_known_by_who_receives_its_mail(
     assert result.found.provider.name == name
     assert result.found.username == f"me@{domain}"
     assert_lines(result)
+
+
+async def test_a_known_provider_s_server_is_known_wherever_it_was_found(net: Net) -> None:
+    page = FILE.format(host="outlook.office365.com").replace("LOCALPART", "ADDRESS")
+    net.pages["autoconfig.some.example/mail/config-v1.1.xml"] = page
+    for domain, name in (("google.example", "gmail"), ("some.example", "microsoft365")):
+        result = await discover(f"me@{domain}", net.lookup)
+        assert result.found is not None
+        lines = "\n".join(lines_for(result.found, result.address))
+        assert f'provider = "{name}", oauth_client_id' in lines
+        assert_lines(result)
 
 
 async def test_a_domain_of_one_s_own_may_be_with_a_provider_without_pop3(net: Net) -> None:
