@@ -110,6 +110,10 @@ class Attempts:
                     raise refused from None
                 if way in IN_CLEAR or way in self._memory.proven or self._server.auth != "auto":
                     raise
+                if way.endswith("-PLUS"):
+                    # A binding that does not hold is what a man in the middle looks like: no
+                    # password for him.
+                    raise
                 refused = error
                 self._memory.unsuited.add(way)
                 ways = [later for later in ways if later in IN_CLEAR][:1]
@@ -133,12 +137,15 @@ class Attempts:
             return [auth.upper()]
         if self._is_token:
             return [name for name in TOKEN if name in offered] or ["XOAUTH2"]
+        # On TLS 1.3 servers want another binding than Python can tell, or a wrong one.
+        binding = self._channel.binding
+        binds = binding is not None and binding.name == "tls-unique"
         ways = [
             name
             for name in STRONGEST_FIRST
             if name in offered
             and name not in self._memory.unsuited
-            and (self._channel.binding is not None or not name.endswith("-PLUS"))
+            and (binds or not name.endswith("-PLUS"))
         ]
         # RFC 2449 §6.2; a server without CAPA says nothing of it.
         if "USER" in self._channel.capabilities or not ways:
