@@ -6,6 +6,8 @@ import poplib
 import shutil
 import smtplib
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.e2e.dovecot import User
@@ -20,11 +22,11 @@ partition-default: {folder}/spool
 defaultpartition: default
 admins: cyrus
 allowplaintext: yes
-allowapop: no
+allowapop: yes
 sasl_pwcheck_method: auxprop
 sasl_auxprop_plugin: sasldb
 sasl_sasldb_path: {folder}/sasldb2
-sasl_mech_list: {mechanisms}
+sasl_mech_list: PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-256
 lmtpsocket: {folder}/lmtp
 idlesocket: {folder}/idle
 autocreate_quota: 0
@@ -36,6 +38,8 @@ popuseacl: no
 poptimeout: 10
 expunge_mode: immediate
 duplicatesuppression: no
+tls_server_cert: {folder}/certificate.pem
+tls_server_key: {folder}/key.pem
 """
 
 _SERVICES = """\
@@ -43,7 +47,8 @@ START {{
   recover cmd="{programs}/ctl_cyrusdb -C {folder}/imapd.conf -r"
 }}
 SERVICES {{
-  pop3 cmd="{pop3d} -C {folder}/imapd.conf" listen="127.0.0.1:{port}" prefork=0
+  pop3 cmd="{pop3d} -C {folder}/imapd.conf" listen="{host}:{port}" prefork=0
+  pop3s cmd="{pop3d} -s -C {folder}/imapd.conf" listen="{host}:{tls_port}" prefork=0
   lmtpunix cmd="{programs}/lmtpd -C {folder}/imapd.conf" listen="{folder}/lmtp" prefork=0
 }}
 EVENTS {{
@@ -53,8 +58,9 @@ EVENTS {{
 
 class Cyrus(Server):
     name = "cyrus"
-    program = "usr/lib/cyrus/bin/pop3d"
-    mechanisms = "PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-256"
+    program = "cyrus-pop3d/usr/lib/cyrus/bin/pop3d"
+    mechanisms = ("user", "apop", "plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256")
+    tls = ("starttls", "implicit")
 
     def prepare(self) -> None:
         folder = self.folder
@@ -62,23 +68,33 @@ class Cyrus(Server):
             (folder / name).mkdir()
         for name in ("db", "socket", "proc", "log", "msg", "user", "quota", "sieve", "lock"):
             (folder / "config" / name).mkdir()
-        (folder / "imapd.conf").write_text(_IMAPD.format(folder=folder, mechanisms=self.mechanisms))
-        (folder / "cyrus.conf").write_text(
-            _SERVICES.format(folder=folder, programs=PROGRAMS, pop3d=self.binary, port=self.port)
+        shutil.copy(self.certificates.certificate, folder / "certificate.pem")
+        shutil.copy(self.certificates.private_key, folder / "key.pem")
+        (folder / "imapd.conf").write_text(_IMAPD.format(folder=folder))
+        services = _SERVICES.format(
+            folder=folder,
+            programs=PROGRAMS,
+            pop3d=self.binary,
+            host=self.host,
+            port=self.port,
+            tls_port=self.tls_port,
         )
+        (folder / "cyrus.conf").write_text(services)
         # With somebody in it, so that the file is there.
         self._set_password(User("nobody-else", "x"))
         for path in (folder, *folder.rglob("*")):
             shutil.chown(path, "cyrus", "mail")
 
     def start(self) -> None:
-        need(str(PROGRAMS / "master"))
         files = ("-C", self.folder / "imapd.conf", "-M", self.folder / "cyrus.conf")
-        pid = ("-p", self.folder / "master.pid")
-        self.run([PROGRAMS / "master", *files, *pid, "-D"])
+        self.run(need(str(PROGRAMS / "master")), *files, "-p", self.folder / "pid", "-D")
 
-    def make_mailbox(self, serial: int, user: User) -> None:
+    def make_mailbox(self, serial: int, user: User, mechanism: str) -> None:
         self._set_password(user)
+        # A transcript of every session, in files of this folder.
+        transcript = self.folder / "config" / "log" / user.name
+        transcript.mkdir()
+        shutil.chown(transcript, "cyrus", "mail")
         # The first login makes the mailbox.
         self.count(user)
 
@@ -89,12 +105,30 @@ class Cyrus(Server):
                 delivery.sendmail("a@example.com", [user.name], mail)
 
     def count(self, user: User) -> int:
+        with self._session(user) as session:
+            return session.stat()[0]
+
+    def remove_all(self, user: User) -> None:
+        with self._session(user) as session:
+            for number in range(1, session.stat()[0] + 1):
+                session.dele(number)
+
+    def log(self) -> str:
+        transcripts = sorted((self.folder / "config" / "log").glob("*/*"))
+        return super().log() + "".join(
+            f"{file.parent.name}: {file.read_bytes()[-2000:]!r}\n" for file in transcripts
+        )
+
+    @contextmanager
+    def _session(self, user: User) -> Iterator[poplib.POP3]:
         session = poplib.POP3(self.host, self.port, timeout=30)
-        session.user(user.name)
-        session.pass_(user.password)
-        count, _ = session.stat()
-        session.quit()
-        return count
+        try:
+            session.user(user.name)
+            session.pass_(user.password)
+            yield session
+            session.quit()
+        finally:
+            session.close()
 
     def _set_password(self, user: User) -> None:
         subprocess.run(

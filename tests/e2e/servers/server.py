@@ -1,8 +1,7 @@
-"""Real POP3 servers other than Dovecot, each from its Debian package, as upstreams.
+"""What a test needs of a real POP3 server, and how one is started that is not Dovecot.
 
-The packages exclude each other, so `.ci/run` unpacks them below `PACKAGES` instead of installing
-them. A server that knows the machine's users alone gets a view of the file system of its own, in
-which `/etc/passwd`, `/var/mail` and the like are the test's.
+Debian's packages of POP3 servers exclude each other, so `.ci/run` unpacks each of them into a
+folder below `PACKAGES` instead of installing it.
 """
 
 from __future__ import annotations
@@ -18,37 +17,58 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Protocol, Self
 
+from tests.certificates import Certificates
 from tests.e2e.dovecot import User, free_ports
 from tests.e2e.processes import bound
 from tests.e2e.waiting import eventually
-from tests.needs import cannot, need
+from tests.needs import cannot
 
 PACKAGES = Path("/opt/pop3-servers")
 
-FIRST_UID = 23_000
-"""Of users that exist in the test's view of the machine alone."""
-MAIL_GROUP = 8
+
+class Upstream(Protocol):
+    """What Dovecot and all the others have in common."""
+
+    host: str
+    port: int
+    tls_port: int
+
+    def add_user(self) -> User: ...
+    def deliver(self, user: User, *mails: bytes) -> None: ...
+    def count(self, user: User) -> int: ...
+    def remove_all(self, user: User) -> None: ...
+    def log(self) -> str: ...
+    def close(self) -> None: ...
 
 
 class Server(ABC):
-    """Started by its constructor; a context manager."""
+    """Started by its constructor; `close` it, or use it as a context manager."""
 
     name: ClassVar[str]
+    """Of the test, and the beginning of all log lines."""
     program: ClassVar[str]
     """Below `PACKAGES`."""
+    mechanisms: ClassVar[tuple[str, ...]] = ("user",)
+    """Ways to log in, as `auth` calls them in the proxy's configuration."""
+    tls: ClassVar[tuple[str, ...]] = ()
+    """Ways to TLS, as `tls` calls them: "starttls" at `port`, "implicit" at `tls_port`."""
+    rewrites: ClassVar[bool] = False
+    """Gives a message other octets in a later session."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificates: Certificates) -> None:
         if os.getuid() != 0:
             cannot(f"{self.name} needs root")
         self.binary = PACKAGES / self.program
         if not self.binary.exists():
             cannot(f"{self.name} is not there: {self.binary} (see .ci/run)")
-        self.folder = Path(tempfile.mkdtemp(prefix="pop3"))
+        self.certificates = certificates
+        # Below /tmp: the path of a Unix socket has little room.
+        self.folder = Path(tempfile.mkdtemp(prefix=self.name))
         self.folder.chmod(0o755)
         self.host = "127.0.0.1"
-        (self.port,) = free_ports(1)
+        self.port, self.tls_port = free_ports(2)
         self._users = itertools.count()
         self._processes: list[subprocess.Popen[bytes]] = []
         try:
@@ -65,6 +85,8 @@ class Server(ABC):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    # --- of each server -------------------------------------------------------------------------
+
     @abstractmethod
     def prepare(self) -> None:
         """Write configurations."""
@@ -74,7 +96,7 @@ class Server(ABC):
         """Start all processes."""
 
     @abstractmethod
-    def make_mailbox(self, serial: int, user: User) -> None: ...
+    def make_mailbox(self, serial: int, user: User, mechanism: str) -> None: ...
 
     @abstractmethod
     def deliver(self, user: User, *mails: bytes) -> None:
@@ -84,14 +106,21 @@ class Server(ABC):
     def count(self, user: User) -> int:
         """Messages that lie upstream now."""
 
-    def add_user(self) -> User:
+    @abstractmethod
+    def remove_all(self, user: User) -> None:
+        """Empty the mailbox, as another program or the provider may."""
+
+    # --- of all ---------------------------------------------------------------------------------
+
+    def add_user(self, mechanism: str = "user") -> User:
+        """A mailbox of its own, whose user can log in by this mechanism."""
         serial = next(self._users)
         user = User(f"person{serial}", f"secret{serial}")
-        self.make_mailbox(serial, user)
+        self.make_mailbox(serial, user, mechanism)
         return user
 
-    def run(self, command: Sequence[str | Path], environment: dict[str, str] | None = None) -> None:
-        """A process that lasts as long as the server."""
+    def run(self, *command: str | Path, settings: Sequence[str] = ()) -> None:
+        """A process that lasts as long as the server. `settings` are NAME=value."""
         with (self.folder / "log").open("ab") as log:
             self._processes.append(
                 subprocess.Popen(
@@ -99,14 +128,15 @@ class Server(ABC):
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env={**os.environ, **(environment or {})},
+                    env={**os.environ, **dict(each.split("=", 1) for each in settings)},
                     start_new_session=True,
                 )
             )
 
     def log(self) -> str:
+        """The end of what the processes printed; what they tell syslog is lost."""
         log = self.folder / "log"
-        return log.read_text(errors="replace") if log.exists() else ""
+        return log.read_text(errors="replace")[-20_000:] if log.exists() else ""
 
     def close(self) -> None:
         for process in self._processes:
@@ -122,71 +152,3 @@ class Server(ABC):
                 return connection.recv(3) == b"+OK"
         except OSError:
             return False
-
-
-class SystemServer(Server):
-    """A server that knows the machine's users, started by inetd for each connection."""
-
-    pam: ClassVar[str] = ""
-    """Name of its PAM service."""
-
-    def prepare(self) -> None:
-        for name in ("passwd", "shadow"):
-            shutil.copy(f"/etc/{name}", self.folder / name)
-        (self.folder / "mail").mkdir()
-        (self.folder / "mail").chmod(0o1777)
-        shutil.copytree("/etc/pam.d", self.folder / "pam.d")
-        if self.pam:
-            shutil.copy(PACKAGES / "etc/pam.d" / self.pam, self.folder / "pam.d" / self.pam)
-
-    def views(self) -> dict[str, Path]:
-        """What the server sees, and where that is."""
-        return {
-            "/etc/passwd": self.folder / "passwd",
-            "/etc/shadow": self.folder / "shadow",
-            "/etc/pam.d": self.folder / "pam.d",
-            "/var/mail": self.folder / "mail",
-        }
-
-    def by_inetd(self, *command: str | Path, environment: Sequence[str] = ()) -> None:
-        listener = [need("systemd-socket-activate"), "--inetd", "--accept"]
-        listener += [f"--setenv={variable}" for variable in environment]
-        listener += [f"--listen={self.host}:{self.port}", *map(str, command)]
-        self.in_view(*listener)
-
-    def in_view(self, *command: str | Path) -> None:
-        mounts = "".join(f"mount --bind '{at}' '{seen}' && " for seen, at in self.views().items())
-        script = f'{mounts}exec "$@"'
-        self.run([need("unshare"), "--mount", "sh", "-c", script, "sh", *command])
-
-    def make_mailbox(self, serial: int, user: User) -> None:
-        uid = FIRST_UID + serial
-        home = self.folder / "home" / user.name
-        home.mkdir(parents=True)
-        os.chown(home, uid, MAIL_GROUP)
-        crypted = subprocess.run(
-            [need("openssl"), "passwd", "-6", user.password],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        with (self.folder / "passwd").open("a") as passwd:
-            passwd.write(f"{user.name}:x:{uid}:{MAIL_GROUP}::{home}:/bin/sh\n")
-        with (self.folder / "shadow").open("a") as shadow:
-            shadow.write(f"{user.name}:{crypted}:19000:0:99999:7:::\n")
-        box = self.folder / "mail" / user.name
-        box.touch(0o660)
-        os.chown(box, uid, MAIL_GROUP)
-
-    def deliver(self, user: User, *mails: bytes) -> None:
-        """Into an mbox (RFC 4155)."""
-        with (self.folder / "mail" / user.name).open("ab") as box:
-            for mail in mails:
-                lines = mail.replace(b"\r\n", b"\n").removesuffix(b"\n").split(b"\n")
-                quoted = [b">" + line if line.startswith(b"From ") else line for line in lines]
-                box.write(b"From a@example.com Mon Nov  2 08:00:00 2026\n")
-                box.write(b"\n".join(quoted) + b"\n\n")
-
-    def count(self, user: User) -> int:
-        box = (self.folder / "mail" / user.name).read_bytes()
-        return sum(line.startswith(b"From a@example.com ") for line in box.split(b"\n"))
