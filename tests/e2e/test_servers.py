@@ -215,3 +215,21 @@ def test_kills_in_the_middle_of_fetching_double_nothing_on_a_device(stage: Stage
     poll_together(*devices)
     assert len(devices[0].mails()) == 3 * len(MAILS)
     stage.assert_same(devices, stage.direct())
+
+
+def test_mails_that_differ_in_the_body_alone_all_arrive(stage: Stage) -> None:
+    """popa3d and solid-pop3d make the UIDL from the header, so that such mails share one."""
+    head = b"From: a@example.com\r\nMessage-ID: <twins@servers>\r\nSubject: twins\r\n\r\n"
+    stage.start({"upstream": "delivered"})
+    first, second = stage.device("first"), stage.device("second")
+    poll_together(first, second)
+    for bodies in ((b"one\r\n", b"two\r\n"), (b"owt\r\n", b"three\r\n")):
+        stage.deliver(*(head + body for body in bodies))
+        stage.sync()
+        first.poll()
+    assert stage.count() == 4
+    sent = stage.direct()
+    second.poll()
+    stage.sync()
+    assert stage.count() == 0
+    stage.assert_same((first, second), sent)
