@@ -28,6 +28,13 @@ class OldCyrus(Cyrus):
     versions = "tls1_2"
 
 
+class ScramCyrus(Cyrus):
+    """Announces every way to log in, but nothing checks a password that comes in clear text."""
+
+    name = "cyrus-scram"
+    checks = "saslauthd"
+
+
 @dataclass
 class Hall:
     """The servers that are up, and the proxies of one test."""
@@ -112,6 +119,13 @@ def test_channel_binding_holds_with_a_server_that_is_not_ours(
 ) -> None:
     """With tls-unique, which Cyrus knows alone and TLS 1.3 does not have."""
     hall.assert_let_in(hall.server(OldCyrus), auth, tls=tls)
+
+
+def test_auto_leaves_out_the_binding_where_upstream_knows_another_one(hall: Hall) -> None:
+    """Cyrus announces -PLUS on TLS 1.3 as well, and then refuses tls-server-end-point."""
+    server = hall.server(ScramCyrus)
+    hall.assert_let_in(server, "scram-sha-256", tls="implicit")
+    hall.assert_let_in(server, "auto", tls="implicit")
 
 
 @pytest.mark.parametrize("kind", OTHERS, ids=named)
