@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.e2e.dovecot import User
-from tests.e2e.servers.server import Server
+from tests.e2e.servers.server import KEPT, Server
 from tests.needs import need
 
 PROGRAMS = Path("/usr/lib/cyrus/bin")
@@ -94,7 +94,7 @@ class Cyrus(Server):
 
     def start(self) -> None:
         files = ("-C", self.folder / "imapd.conf", "-M", self.folder / "cyrus.conf")
-        self.run(need(str(PROGRAMS / "master")), *files, "-p", self.folder / "pid", "-D")
+        self.run(*KEPT, need(str(PROGRAMS / "master")), *files, "-p", self.folder / "pid", "-D")
 
     def make_mailbox(self, serial: int, user: User, mechanism: str) -> None:
         self._set_password(user)

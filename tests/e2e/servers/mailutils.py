@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from pathlib import Path
 
 from tests.e2e.dovecot import User
 from tests.e2e.servers.machine import MboxServer
-from tests.e2e.servers.server import PACKAGES
+from tests.e2e.servers.server import KEPT, PACKAGES
 
 _POPAUTH = PACKAGES / "mailutils-pop3d" / "usr/bin/popauth"
 
@@ -51,8 +50,9 @@ class Mailutils(MboxServer):
         )
 
     def start(self) -> None:
-        config: Path = self.folder / "pop3d.conf"
-        self.run_in_view(self.binary, f"--config-file={config}", "--daemon=40", "--foreground")
+        config = self.folder / "pop3d.conf"
+        daemon = ("--daemon=40", "--foreground")
+        self.run_in_view(*KEPT, self.binary, f"--config-file={config}", *daemon)
 
     def make_mailbox(self, serial: int, user: User, mechanism: str) -> None:
         super().make_mailbox(serial, user, mechanism)

@@ -27,6 +27,10 @@ from tests.needs import cannot
 
 PACKAGES = Path("/opt/pop3-servers")
 
+KEPT = ("/bin/sh", "-c", """trap 'kill -KILL 0' TERM; "$@" & wait $!""", "sh")
+"""Before the command of a process that changes its user, and by that is no longer bound to the
+tests: a shell that stays bound, and takes its process group with it."""
+
 
 class Upstream(Protocol):
     """What Dovecot and all the others have in common."""
