@@ -232,4 +232,12 @@ def test_mails_that_differ_in_the_body_alone_all_arrive(stage: Stage) -> None:
     second.poll()
     stage.sync()
     assert stage.count() == 0
+
+    # One more, when upstream has none of the others left.
+    stage.deliver(head + b"eno\r\n")
+    stage.sync()
+    sent += stage.direct()
+    poll_together(first, second)
     stage.assert_same((first, second), sent)
+    stage.sync()
+    assert stage.count() == 0
