@@ -248,7 +248,12 @@ class UpstreamSession:
 
     async def quit(self) -> bool:
         """Whether upstream answered +OK, and so has done what DELE asked for (RFC 1939 §6)."""
-        (reply,) = await self.ask(b"QUIT")
+        try:
+            (reply,) = await self.ask(b"QUIT")
+        except BaseException:
+            # Whoever does without the answer does without the connection too.
+            self.abort()
+            raise
         self._talk.stream.close()
         self._talk.ended_well()
         return reply.ok

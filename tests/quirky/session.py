@@ -49,8 +49,11 @@ class Session:
                     for line in lines:
                         await self._obey(line)
             await self._close()
-        finally:
             self._writer.close()
+        except BaseException:
+            # What waits to be sent never will be, and an open transport outlives the test.
+            self._writer.transport.abort()
+            raise
 
     async def _close(self) -> None:
         """So that all that was sent arrives: a close with input unread would reset."""
