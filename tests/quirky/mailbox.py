@@ -28,6 +28,11 @@ class TrueMail:
     forms: set[bytes] = field(default_factory=set)
     """As a device may get it: normalised, for all that `octets` has ever been."""
     hidden: bool = False
+    """From sessions to come."""
+    renamed: bool = False
+    """It has had another UIDL."""
+    dropped: bool = False
+    """By a person."""
     whole: int = 0
     """RETRs of it that went out whole, up to the last octet."""
 
@@ -68,6 +73,11 @@ class Mailbox:
 
     def drop(self, *mails: TrueMail) -> None:
         """Somebody else takes them away: in web mail, by another program, by a rule."""
+        for mail in mails:
+            mail.dropped = True
+        self.take(*mails)
+
+    def take(self, *mails: TrueMail) -> None:
         self.mails = [mail for mail in self.mails if mail not in mails]
 
     def expunge(self, mails: Collection[TrueMail]) -> None:
@@ -83,6 +93,7 @@ class Mailbox:
         self._generation += 1
         for mail in mails or tuple(self.mails):
             mail.uid = self._uid(mail.serial)
+            mail.renamed = True
             if header:
                 mail.change(header + mail.octets)
 

@@ -61,6 +61,10 @@ class Play:
         assert self._home is not None
         return self._home
 
+    @property
+    def follows(self) -> bool:
+        return self._policy.retention.follow_upstream_removals
+
     async def start(self) -> None:
         opened = house(self._folder, self._policy, declared(self._policy))
         self._home = await self._stack.enter_async_context(opened)
@@ -135,11 +139,11 @@ class Play:
         assert not self.upstream.crashed, self.upstream.crashed
         self._check_house()
         copies = self.mailbox.copies()
-        forms = {mail.name: mail.forms for mail in self.mailbox.ever}
         for device in self.devices.values():
             for octets in device.got.values():
                 name = name_of(octets)
-                assert octets in forms.get(name, set()), f"{device.name} got {octets[:400]!r}"
+                sent = any(octets in mail.forms for mail in self.mailbox.named(name))
+                assert sent, f"{device.name} got {octets[:400]!r}"
             twice = {n for n, count in device.names().items() if count > copies[n]} - self.ambiguous
             assert not twice, f"{device.name} has these mails twice: {twice}"
 
@@ -150,10 +154,15 @@ class Play:
     def lacking(self) -> dict[str, list[int]]:
         """Device → names of mails that are to be had and that it has not got, once for each copy.
 
-        To be had is what the upstream lists, and what has once come whole.
+        To be had is what the upstream lists, and what has once come whole; not what a person has
+        taken away where removals are to be followed.
         """
         shown = Counter(mail.name for mail in self.upstream.listed())
-        come = Counter(mail.name for mail in self.mailbox.ever if mail.whole)
+        come = Counter(
+            mail.name
+            for mail in self.mailbox.ever
+            if mail.whole and not (self.follows and mail.dropped)
+        )
         return {
             device.name: sorted(missing.elements())
             for device in self.devices.values()
@@ -163,6 +172,9 @@ class Play:
     def fetched_again(self) -> dict[int, int]:
         """Name → how often one mail came whole, of those that came more than once."""
         return {mail.serial: mail.whole for mail in self.mailbox.ever if mail.whole > 1}
+
+    def _fetched(self) -> int:
+        return sum(mail.whole for mail in self.mailbox.ever)
 
     def _expunged(self, mail: TrueMail) -> None:
         needed = Counter(m.name for m in self.mailbox.expunged)[mail.name] + 1
@@ -177,19 +189,14 @@ class Play:
         what an upstream could not do.
         """
         self.upstream.quirks.calm()
+        state: object = None
         for _ in range(rounds):
             self.later(pause)
             await self.poll()
-            if not self.lacking() and not self._more_to_come():
+            before, state = state, (self.upstream.visible(), self._fetched())
+            if state == before and not self.lacking():
                 break
-        self.later(pause)
-        await self.poll()
         assert not self.lacking(), f"after {rounds} quiet syncs devices lack {self.lacking()}"
-
-    def _more_to_come(self) -> bool:
-        """Whether a next session will be shown what this one was not."""
-        waiting = sum(not mail.hidden for mail in self.mailbox.mails)
-        return self.upstream.quirks.after_retr != "keeps" and waiting > 0
 
 
 @asynccontextmanager
@@ -209,5 +216,7 @@ async def play(
             await made.start()
             try:
                 yield made
+                left = await upstream.connections_left(LITTLE_PATIENCE + 5.0)
+                assert not left, f"{left} connections to the upstream were never closed"
             finally:
                 await made.stop()

@@ -53,6 +53,13 @@ class QuirkyUpstream:
         """How many commands of these there were."""
         return sum(command.split(" ")[0] in verbs for command in self.commands)
 
+    async def connections_left(self, within: float) -> int:
+        """How many connections the other side has not closed after so many seconds."""
+        if not self._tasks:
+            return 0
+        _, open_ = await asyncio.wait(self._tasks, timeout=within)
+        return len(open_)
+
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[QuirkyUpstream]:
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)

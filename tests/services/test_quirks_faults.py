@@ -23,7 +23,14 @@ SMALL = SyncPolicy(
     login_wait=Seconds(3),
     max_message_size=256 * 1024,  # type: ignore[arg-type]
 )
-EVERYWHERE = ["greeting", "CAPA", "USER", "PASS", "STAT", "LIST", "UIDL", "RETR", "RETR #3", "QUIT"]
+EVERYWHERE = ["greeting", "CAPA", "USER", "PASS", "STAT", "LIST", "UIDL", "RETR #3", "QUIT"]
+PLACES = [
+    *((where, 0) for where in [*EVERYWHERE, "RETR"]),
+    *((where, lines) for where in ("LIST", "UIDL", "RETR", "RETR #3") for lines in (1, 3)),
+    ("PASS", 1),
+    ("QUIT", 1),
+]
+"""Commands, and how many lines of their answer still go out."""
 SOON = 20.0
 """Seconds in which devices are served in any case; a busy machine is slow."""
 pipelining_or_not = pytest.mark.parametrize("pipelining", ["no", "right"])
@@ -51,8 +58,7 @@ async def go_through(play: Play, fault: Quirks) -> None:
 
 
 @pipelining_or_not
-@pytest.mark.parametrize("lines", [0, 1, 3])
-@pytest.mark.parametrize("where", EVERYWHERE)
+@pytest.mark.parametrize(("where", "lines"), PLACES)
 async def test_an_upstream_that_falls_silent(
     tmp_path: Path, where: str, lines: int, pipelining: str
 ) -> None:
@@ -62,8 +68,7 @@ async def test_an_upstream_that_falls_silent(
 
 
 @pipelining_or_not
-@pytest.mark.parametrize("lines", [0, 1, 3])
-@pytest.mark.parametrize("where", EVERYWHERE)
+@pytest.mark.parametrize(("where", "lines"), PLACES)
 async def test_an_upstream_that_hangs_up(
     tmp_path: Path, where: str, lines: int, pipelining: str
 ) -> None:
@@ -239,7 +244,7 @@ async def test_logins_no_closer_than_upstream_allows(
 
 @pipelining_or_not
 @pytest.mark.parametrize("line", [False, True])
-@pytest.mark.parametrize("where", [x for x in EVERYWHERE if x != "RETR"])
+@pytest.mark.parametrize("where", EVERYWHERE)
 async def test_an_answer_without_end(
     tmp_path: Path, where: str, line: bool, pipelining: str
 ) -> None:
@@ -261,7 +266,7 @@ async def test_a_message_without_end_holds_up_no_other(tmp_path: Path, pipelinin
 
 
 @pipelining_or_not
-@pytest.mark.parametrize("where", [x for x in EVERYWHERE if x != "RETR"])
+@pytest.mark.parametrize("where", EVERYWHERE)
 async def test_an_answer_that_nobody_asked_for(tmp_path: Path, where: str, pipelining: str) -> None:
     async with play(tmp_path, Quirks(pipelining=pipelining)) as played:
         await go_through(played, Quirks(unasked=where))
