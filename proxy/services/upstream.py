@@ -91,11 +91,12 @@ class _Length:
         """To be asked for each part in order."""
         seam = self._seam + part
         found = seam.rfind(b"\n+OK") if self._pipelined and self._expected is not None else -1
-        at = self._octets - len(self._seam) + found
+        # Where that line begins: at the very start, when an answer nobody asked for came before.
+        at = self._octets - len(self._seam) + found + 1
         self._octets += len(part)
         self._seam = seam[-3:]
         # A last line end that upstream left out counts in LIST all the same.
-        return found >= 0 and at > 0 and at + 2 >= (self._expected or 0)
+        return found >= 0 and (at == 0 or at + 1 >= (self._expected or 0))
 
     @property
     def is_short(self) -> bool:

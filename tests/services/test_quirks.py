@@ -19,7 +19,7 @@ DELIVERED = RetentionPolicy(upstream="delivered")
 IDENTIFIED_SHAPES = sorted(IDENTIFIED)
 
 
-async def live_through(play: Play, *, shapes: list[str]) -> None:
+async def live_through(play: Play, *, shapes: list[str], rounds: int = 3) -> None:
     """Mail comes, devices read, mail leaves, time passes, the proxy is restarted."""
     play.mailbox.deliver(*shapes)
     await play.poll("a", "b")
@@ -34,7 +34,7 @@ async def live_through(play: Play, *, shapes: list[str]) -> None:
     await play.restart()
     play.mailbox.deliver("plain")
     await play.poll("a", "b", "c")
-    await play.settle(rounds=3)
+    await play.settle(rounds=rounds)
 
 
 async def assert_once_each(folder: Path, quirks: Quirks, **sections: Any) -> None:
@@ -172,8 +172,7 @@ async def test_a_mailbox_shown_in_portions_that_retr_uses_up(
 ) -> None:
     quirks = Quirks(shows=shows, after_retr=after_retr)
     async with play(tmp_path, quirks, retention=retention) as played:
-        await live_through(played, shapes=["plain"] * 17)
-        await played.settle(rounds=25)
+        await live_through(played, shapes=["plain"] * 17, rounds=25)
         assert played.fetched_again() == {}
         assert played.upstream.visible() == []
 
