@@ -86,17 +86,25 @@ class _Length:
         self._pipelined = pipelined
         self._octets = 0
         self._seam = b"\n"
+        self._begins_like_an_answer = False
 
     def swallows_an_answer(self, part: bytes) -> bool:
         """To be asked for each part in order."""
+        if not self._octets:
+            self._begins_like_an_answer = part.startswith(b"+OK")
         seam = self._seam + part
         found = seam.rfind(b"\n+OK") if self._pipelined and self._expected is not None else -1
-        # Where that line begins: at the very start, when an answer nobody asked for came before.
         at = self._octets - len(self._seam) + found + 1
         self._octets += len(part)
         self._seam = seam[-3:]
         # A last line end that upstream left out counts in LIST all the same.
-        return found >= 0 and (at == 0 or at + 1 >= (self._expected or 0))
+        return found >= 0 and at > 0 and at + 1 >= (self._expected or 0)
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether this is the answer to the next command, behind one that nobody asked for."""
+        like = self._begins_like_an_answer and self._pipelined and self._expected is not None
+        return like and self._octets != self._expected
 
     @property
     def is_short(self) -> bool:
@@ -303,6 +311,9 @@ class UpstreamSession:
                             talk.blame_pipelining(ended=False)
                             raise UpstreamGarbled("the end of a message cannot be seen")
                         yield event
+                if length.is_shifted:
+                    talk.blame_pipelining(ended=False)
+                    raise UpstreamGarbled("an answer that nobody asked for")
                 if length.is_short:
                     await self._check_what_follows(entry, pipelined=len(asked) > 1)
                 talk.progress = True
