@@ -10,7 +10,7 @@ from proxy.domain.policy import DAY, MINUTE
 LEFT_OUT_FOR = DAY
 """Seconds after which a message that was left out is tried again."""
 
-BREAKS = 2
+BREAKS = 5
 FIRST_BREAK = 15 * MINUTE
 """A message over which so many sessions broke is left out: first for so long, then four times as
 long each time."""
