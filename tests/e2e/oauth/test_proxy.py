@@ -164,6 +164,7 @@ def test_an_address_of_another_request_is_refused(stage: Stage, pasted: str) -> 
 
 
 def test_a_person_who_refuses_changes_nothing(stage: Stage) -> None:
+    assert stage.sync().returncode == 1
     with stage.authorizing() as process:
         stage.server.deny(shown_url(process), stage.user.name)
         output, _ = process.communicate(timeout=30)
