@@ -32,6 +32,7 @@ from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Network, World
 from proxy.services.admin import Admin
+from proxy.services.admin_names import Report
 from proxy.services.face import Face
 from proxy.services.janitor import Janitor
 from proxy.services.logins import Logins
@@ -74,7 +75,13 @@ class Core:
         self.logins = Logins(world, store, observer, directory, self.syncs, maildrops, throttle)
         self.janitor = Janitor(store, world.clock, observer, directory, maildrops)
         self.admin = Admin(
-            store, world, directory, self.syncs, self.logins.scram_secrets, self._kept
+            store,
+            world,
+            directory,
+            self.syncs,
+            self.logins.scram_secrets,
+            self._kept,
+            self.janitor,
         )
         self.sessions: Sessions[Pop3Session] = Sessions(limits)
         self._face = Face(self.logins, world.network, observer, policy, limits, IMPLEMENTATION)
@@ -214,14 +221,16 @@ async def running(settings: Settings) -> AsyncIterator[App]:
         await store.close()
 
 
-async def administer(settings: Settings, command: str, arguments: dict[str, Any]) -> Any:
+async def administer(
+    settings: Settings, command: str, arguments: dict[str, Any], report: Report
+) -> Any:
     """Run an operator's command in the running proxy, or on the store of a stopped one.
 
     Raises:
         ProxyError: what the command raised.
     """
     try:
-        return await call_running(settings.data_dir, command, arguments)
+        return await call_running(settings.data_dir, command, arguments, report)
     except ConnectionError:
         pass
     store = await open_store(settings.data_dir)
@@ -231,7 +240,7 @@ async def administer(settings: Settings, command: str, arguments: dict[str, Any]
         core = Core(world, store, LogObserver(), directory, SessionPolicy(), LimitsPolicy())
         await core.load_passwords()
         try:
-            return await core.admin.call(command, arguments)
+            return await core.admin.call(command, arguments, report)
         finally:
             await core.syncs.stop()
     finally:

@@ -64,6 +64,12 @@ async def to_the_end(work: Awaitable[T]) -> T:
         raise
 
 
+def blob_path(folder: Path, digest: bytes) -> Path:
+    """Where under the folder of all blobs this one is."""
+    name = digest.hex()
+    return folder / name[:2] / name
+
+
 class BlobLost(Exception):
     """A blob is missing, or not of its size."""
 
@@ -95,8 +101,7 @@ class Blobs:
         _sync_folder(self.folder.parent)
 
     def path(self, digest: bytes) -> Path:
-        name = digest.hex()
-        return self.folder / name[:2] / name
+        return blob_path(self.folder, digest)
 
     def writer(self) -> BlobWriter:
         return BlobWriter(self, self.temporary / f"{next(self._numbers)}")

@@ -11,11 +11,12 @@ from proxy.adapters.sqlite.accounts import AccountsAndDevices
 from proxy.adapters.sqlite.connection import Connect, connect_in_thread
 from proxy.adapters.sqlite.database import Database, open_database, storage_errors
 from proxy.adapters.sqlite.messages import Messages
+from proxy.adapters.sqlite.records import Records
 from proxy.adapters.sqlite.views import ViewsAndCommits
 from proxy.domain.errors import DataDirInUse, StoreUnavailable
 
 
-class SqliteStore(AccountsAndDevices, ViewsAndCommits, Messages):
+class SqliteStore(AccountsAndDevices, ViewsAndCommits, Messages, Records):
     """`interfaces.store.Store`; use `open_store` to get one."""
 
     def __init__(self, database: Database, blobs: Blobs, lock: int | None) -> None:
@@ -57,7 +58,7 @@ async def open_store(
         StoreTooNew, StoreUnavailable.
     """
     with storage_errors():
-        lock = _prepare(data_dir, exclusive)
+        lock = hold_lock(data_dir, exclusive=exclusive)
     try:
         database = await open_database(data_dir / "catalogue.db", connect)
         try:
@@ -75,8 +76,14 @@ async def open_store(
     return SqliteStore(database, blobs, lock)
 
 
-def _prepare(data_dir: Path, exclusive: bool) -> int | None:
-    """Make the directory and hold its lock until the descriptor is closed, by us or our death."""
+def hold_lock(data_dir: Path, *, exclusive: bool = True) -> int | None:
+    """Make the directory; hold its lock until the descriptor is closed, by us or our death.
+
+    Without `exclusive` it is made, and not locked.
+
+    Raises:
+        DataDirInUse
+    """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not exclusive:
         return None

@@ -67,8 +67,13 @@ def sync(account: str, config: Config = None, as_json: Json = False) -> None:
     if as_json:
         print_json(row)
         return
-    typer.echo(
-        f"{account}: {row['listed']} messages upstream, {row['fetched']} fetched "
+    typer.echo(sync_line(row))
+
+
+def sync_line(row: dict[str, Any]) -> str:
+    """What came of a sync."""
+    return (
+        f"{row['account']}: {row['listed']} messages upstream, {row['fetched']} fetched "
         f"({octets(row['octets'])}), {row['expunged']} deleted upstream, "
         f"{row['failed']} not handed out, in {row['seconds']} s"
     )
@@ -76,9 +81,10 @@ def sync(account: str, config: Config = None, as_json: Json = False) -> None:
 
 def _print_account(row: dict[str, Any]) -> None:
     kind = "declared" if row["declared"] else "pass-through"
+    upstream = f"{row['upstream_messages']} messages there ({octets(row['upstream_octets'])})"
+    stored = f"{row['messages']} stored ({octets(row['octets'])})"
     typer.echo(
-        f"{row['account']} ({kind}) at {row['upstream']}: {row['upstream_messages']} messages "
-        f"upstream, {row['messages']} stored ({octets(row['octets'])}), "
+        f"{row['account']} ({kind}) at {row['upstream']}: {upstream}, {stored}, "
         f"synced {ago(row['synced_at'])}"
     )
     if row["failure"]:

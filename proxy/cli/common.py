@@ -7,14 +7,16 @@ import json
 import os
 import sys
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 import uvloop
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from proxy.adapters import logs
@@ -77,9 +79,29 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 def operate(config: Path | None, command: str, **arguments: Any) -> Any:
     """Run an operator's command on a running or a stopped proxy; a failure ends the program."""
-    with errors_end_the_command():
+    with errors_end_the_command(), progress_bar(command) as show:
         logs.configure("error", "text")
-        return run(administer(settings_from(config), command, arguments))
+
+        async def report(done: int, total: int) -> None:
+            show(done, total)
+
+        return run(administer(settings_from(config), command, arguments, report))
+
+
+@contextmanager
+def progress_bar(work: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for who waits at a terminal, from the first call with more than nothing to do."""
+    columns = (TextColumn(work), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(work, visible=False)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=total > 0)
+
+        yield show
 
 
 def print_json(data: Any) -> None:
@@ -93,6 +115,13 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
         table.add_row(*(str(cell) for cell in row))
     # A pipe has no width; a table cut at 80 columns would lose names.
     Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False).print(table)
+
+
+def when(at: float | None) -> str:
+    """A Unix time in local time, to the second."""
+    return (
+        "-" if at is None else f"{datetime.fromtimestamp(at, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+    )
 
 
 def ago(at: float | None) -> str:

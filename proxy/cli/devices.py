@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -59,6 +59,25 @@ def reset(account: str, device: str, config: Config = None, as_json: Json = Fals
     """Forget what a device has had: it sees all stored mail again."""
     row = operate(config, "device reset", account=account, device=device)
     _say(row, as_json, f"{row['device']} of {account} sees all stored mail again.")
+
+
+@app.command("mark-delivered")
+def mark_delivered(
+    account: str,
+    device: str,
+    uidls: Annotated[
+        list[str] | None,
+        typer.Argument(help="Without any, all stored messages.", show_default=False),
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Take it that a device has messages already: it is shown them no more.
+
+    Other devices see what they saw. `device reset` takes it back.
+    """
+    row = operate(config, "device mark-delivered", account=account, device=device, uids=uidls or [])
+    _say(row, as_json, f"{row['messages']} messages are marked as delivered to {row['device']}.")
 
 
 def _say(row: dict[str, Any], as_json: bool, text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from proxy import __version__
-from proxy.cli import accounts, certificates, consent, devices, messages, service
+from proxy.cli import accounts, certificates, consent, devices, messages, service, upkeep
 
 app = typer.Typer(
     name="pop3-sync-proxy",
@@ -18,6 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 service.add_commands(app)
+upkeep.add_commands(app)
 app.command()(certificates.certificate)
 devices.app.command("certificate")(certificates.device_certificate)
 accounts.app.command("authorize")(consent.authorize)

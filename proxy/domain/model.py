@@ -121,6 +121,45 @@ class Upstream(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class MessageRecord:
+    """All that is known of one message, for an operator; of one that was purged, too."""
+
+    id: int
+    uid: str
+    digest: bytes
+    octets: int
+    received_at: float
+    """When it is taken to have arrived."""
+    fetched_at: float
+    upstream: Upstream
+    left_upstream_at: float | None
+    deleted_at: float | None
+    """When a device deleted it for all of them."""
+    purged_at: float | None
+    blob_lost: bool
+    only_device: int | None
+    """Id of the device that this is a copy for; None: it came from upstream, for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What one device did with one message."""
+
+    device: str
+    retrieved_at: float | None
+    deleted_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSize:
+    messages: int
+    """With a blob."""
+    octets: int
+    upstream_octets: int
+    """Of those that upstream has, by the sizes that it lists."""
+
+
+@dataclass(frozen=True, slots=True)
 class KnownMessage:
     """What the sync remembers of a message it has fetched once."""
 

@@ -13,12 +13,15 @@ from typing import Protocol
 
 from proxy.domain.model import (
     Account,
+    AccountSize,
     Blob,
+    Delivery,
     Device,
     Fetched,
     Holding,
     KnownMessage,
     Message,
+    MessageRecord,
     Sighting,
     Unfetched,
 )
@@ -217,17 +220,38 @@ class Syncing(Protocol):
         """
 
 
-class Store(Accounts, Devices, Views, Syncing, Protocol):
-    """The whole store."""
+class Records(Protocol):
+    """What an operator looks at and repairs."""
 
-    async def size(self, account_id: int) -> tuple[int, int]:
-        """Messages with a blob, and their octets."""
-
-    async def deliveries(self, message_id: int) -> list[tuple[str, float | None, float | None]]:
-        """Device name, retrieved at, deleted at."""
+    async def size(self, account_id: int) -> AccountSize: ...
 
     async def waiting(self, device_id: int) -> int:
         """Messages in the store that are for this device, which it neither has nor deleted."""
+
+    async def records(self, account_id: int) -> list[MessageRecord]:
+        """All messages of an account with a blob, oldest first."""
+
+    async def record(self, account_id: int, uid: str) -> MessageRecord | None:
+        """The message that devices know by this UIDL, purged or not."""
+
+    async def deliveries(self, message_id: int) -> list[Delivery]:
+        """By device name; devices that did nothing with it are left out."""
+
+    async def add_copy(self, account_id: int, message_id: int, device_id: int, *, at: float) -> str:
+        """Show the message to this device once more, under a UIDL never used; returns that."""
+
+    async def blobs(self) -> list[bytes]:
+        """Digests of all blobs that some message names."""
+
+    async def damage(self) -> list[str]:
+        """What is wrong with the catalogue's own file, in words for an operator."""
+
+    async def account_names_with(self, digest: bytes) -> list[str]:
+        """Accounts with a message of this digest that is not purged."""
+
+
+class Store(Accounts, Devices, Views, Syncing, Records, Protocol):
+    """The whole store."""
 
     async def secret(self, name: str, *, fresh: bytes) -> bytes:
         """The octets kept under this name; if there are none, `fresh` is from now on."""

@@ -1,26 +1,28 @@
 """What an operator asks and tells: the commands behind `account`, `device`, `message`, `status`.
 
-Each returns plain data (dictionaries, lists, numbers, text; times as Unix times) for a table or for
-JSON. The same code serves a running proxy, through its control socket, and a stopped one.
+The same code serves a running proxy, through its control socket, and a stopped one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-from proxy.domain.directory import DeclaredAccount, Directory
+from proxy.domain.directory import Directory
 from proxy.domain.errors import BadRequest, NotFound
-from proxy.domain.model import Account, Device, is_valid_device_name
+from proxy.domain.model import Account, AccountSize, is_valid_device_name
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
+from proxy.services.admin_messages import MessageCommands
+from proxy.services.admin_names import Names, Report, Row
 from proxy.services.credentials import ScramSecrets, app_password_hash, new_app_password
+from proxy.services.janitor import Janitor
 from proxy.services.logins import since
 from proxy.services.syncs import Syncs
 from proxy.services.tokens import KeptSecrets
-
-Row = dict[str, Any]
+from proxy.services.upkeep import Upkeep
 
 
 class Admin:
@@ -32,6 +34,7 @@ class Admin:
         syncs: Syncs,
         scram_secrets: ScramSecrets,
         kept: KeptSecrets,
+        janitor: Janitor,
     ) -> None:
         self._kept = kept
         self._store = store
@@ -41,8 +44,11 @@ class Admin:
         self._directory = directory
         self._syncs = syncs
         self._scram_secrets = scram_secrets
+        self._names = Names(store, directory, world.clock)
+        self._messages = MessageCommands(store, world.clock, self._names)
+        self._upkeep = Upkeep(store, directory, self._names, syncs, janitor)
 
-    async def call(self, command: str, arguments: dict[str, Any]) -> Any:
+    async def call(self, command: str, arguments: dict[str, Any], report: Report) -> Any:
         """Run a command by its name, such as "device add".
 
         Raises:
@@ -53,7 +59,7 @@ class Admin:
             "status": self.status,
             "account list": self.account_list,
             "account show": self.account_show,
-            "account sync": self.account_sync,
+            "account sync": partial(self._upkeep.sync_one, report),
             "account set-password": self.account_set_password,
             "account keep-token": self.account_keep_token,
             "device list": self.device_list,
@@ -62,8 +68,13 @@ class Admin:
             "device rename": self.device_rename,
             "device remove": self.device_remove,
             "device reset": self.device_reset,
-            "message list": self.message_list,
-            "message show": self.message_show,
+            "device mark-delivered": self.device_mark_delivered,
+            "message list": self._messages.list,
+            "message show": self._messages.show,
+            "message resend": self._messages.resend,
+            "sync": partial(self._upkeep.sync, report),
+            "gc": self._upkeep.gc,
+            "verify": partial(self._upkeep.verify, report),
         }
         run = commands.get(command)
         if run is None:
@@ -76,11 +87,13 @@ class Admin:
 
     async def status(self) -> Row:
         """All accounts with their devices."""
-        return {"accounts": [await self.account_show(name) for name in await self._names()]}
+        return {
+            "accounts": [await self.account_show(name) for name in await self._names.accounts()]
+        }
 
     async def account_list(self) -> list[Row]:
         rows = []
-        for name in await self._names():
+        for name in await self._names.accounts():
             row, known = await self._account_row(name)
             devices = await self._store.devices(known.id) if known else []
             rows.append({**row, "devices": len(devices)})
@@ -91,11 +104,6 @@ class Admin:
         row, known = await self._account_row(account)
         return {**row, "devices": await self._device_rows(known) if known else []}
 
-    async def _names(self) -> list[str]:
-        """Accounts that exist or are declared."""
-        names = {account.name for account in await self._store.accounts()}
-        return sorted(names | {declared.name for declared in self._directory.all_declared()})
-
     async def _account_row(self, account: str) -> tuple[Row, Account | None]:
         """What is known of an account, its devices apart; None: declared, and not met yet."""
         declared = self._directory.declared(account)
@@ -103,14 +111,15 @@ class Admin:
         if known is None and declared is None:
             raise NotFound(f"no account {account}")
         upstream = self._directory.policy(account).upstream
-        messages, octets = await self._store.size(known.id) if known else (0, 0)
+        size = await self._store.size(known.id) if known else AccountSize(0, 0, 0)
         row = {
             "account": account,
             "declared": declared is not None,
             "upstream": f"{upstream.host}:{upstream.port}",
             "upstream_messages": known.upstream_count if known else 0,
-            "messages": messages,
-            "octets": octets,
+            "upstream_octets": size.upstream_octets,
+            "messages": size.messages,
+            "octets": size.octets,
             "synced_at": known.synced_at if known else None,
             "failed_at": known.failed_at if known else None,
             "failure": known.failure if known else "",
@@ -122,30 +131,9 @@ class Admin:
         }
         return row, known
 
-    async def account_sync(self, account: str) -> Row:
-        """Sync a declared account now and say what came of it."""
-        declared = self._directory.declared(account)
-        if declared is None:
-            await self._account(account)
-            raise BadRequest(
-                f"{account} is a pass-through account: it is synced when a device logs in, since "
-                "the proxy does not keep its password"
-            )
-        result = await self._syncs.start(account, declared.credentials).finished
-        return {
-            "account": account,
-            "listed": result.listed,
-            "fetched": result.fetched,
-            "octets": result.octets,
-            "expunged": result.expunged,
-            "left": result.left,
-            "failed": result.failed,
-            "seconds": round(result.seconds, 3),
-        }
-
     async def account_set_password(self, account: str, password: str) -> Row:
         """Keep the upstream password of a declared account, encrypted."""
-        declared = self._declared(account)
+        declared = self._names.declared(account)
         if not declared.password_stored:
             raise BadRequest(
                 f"the configuration says where the password of {account} is: write "
@@ -156,28 +144,22 @@ class Admin:
             raise BadRequest("a password is on one line, and not empty")
         await self._kept.keep_password(account, secret)
         self._directory.set_password(account, secret)
-        self._syncs.try_again(account, self._declared(account).credentials)
+        self._syncs.try_again(account, self._names.declared(account).credentials)
         return {"account": account}
 
     async def account_keep_token(self, account: str, refresh_token: str) -> Row:
         """Keep the refresh token that a person's consent has brought, encrypted."""
-        declared = self._declared(account)
+        declared = self._names.declared(account)
         await self._kept.keep_refresh_token(account, refresh_token.encode())
         self._syncs.try_again(account, declared.credentials)
         return {"account": account}
 
-    def _declared(self, account: str) -> DeclaredAccount:
-        declared = self._directory.declared(account)
-        if declared is None:
-            raise NotFound(f"no [[account]] {account} in the configuration")
-        return declared
-
     async def device_list(self, account: str) -> list[Row]:
-        return await self._device_rows(await self._account(account))
+        return await self._device_rows(await self._names.account(account))
 
     async def device_add(self, account: str, device: str) -> Row:
         """Make a device with an app password, which is shown this once."""
-        known = await self._account(account, make_declared=True)
+        known = await self._names.account(account)
         _check_device_name(device)
         password = new_app_password(self._entropy)
         now = self._clock.now()
@@ -194,7 +176,7 @@ class Admin:
 
     async def device_certificate(self, account: str, device: str) -> Row:
         """Make a certificate that the device may log in with; an earlier one ends. All in PEM."""
-        known, found = await self._device(account, device)
+        known, found = await self._names.device(account, device)
         separator = self._directory.default.devices.separator
         issued = self._issuer.issue(f"{known.name}{separator}{found.name}")
         await self._store.set_certificate(found.id, issued.fingerprint)
@@ -207,47 +189,37 @@ class Admin:
         }
 
     async def device_rename(self, account: str, device: str, name: str) -> Row:
-        known, found = await self._device(account, device)
+        known, found = await self._names.device(account, device)
         _check_device_name(name)
         await self._store.rename_device(found.id, name)
         return {"account": known.name, "device": name}
 
     async def device_remove(self, account: str, device: str) -> Row:
-        known, found = await self._device(account, device)
+        known, found = await self._names.device(account, device)
         await self._store.remove_device(found.id)
         return {"account": known.name, "device": found.name}
 
     async def device_reset(self, account: str, device: str) -> Row:
         """Let the device have all stored mail again."""
-        known, found = await self._device(account, device)
+        known, found = await self._names.device(account, device)
         await self._store.reset_device(found.id)
         return {"account": known.name, "device": found.name}
 
-    async def message_list(self, account: str) -> list[Row]:
-        known = await self._account(account)
-        return [
-            {"uid": message.uid, "octets": message.octets}
-            for message in await self._store.messages(known.id)
-        ]
+    async def device_mark_delivered(self, account: str, device: str, uids: list[str]) -> Row:
+        """Take it that the device has these messages; without any, all that are stored.
 
-    async def message_show(self, account: str, uid: str) -> Row:
-        """One message: its size, its digest, and what each device did with it."""
-        known = await self._account(account)
-        for message in await self._store.messages(known.id):
-            if message.uid == uid:
-                break
+        They are hidden from it, and from no other device.
+        """
+        known, found = await self._names.device(account, device)
+        if uids:
+            ids = {(await self._names.message(known, uid)).id for uid in uids}
         else:
-            raise NotFound(f"no message {uid} in the store of {account}")
-        return {
-            "account": account,
-            "uid": message.uid,
-            "octets": message.octets,
-            "sha256": message.digest.hex(),
-            "deliveries": [
-                {"device": device, "retrieved_at": retrieved, "deleted_at": deleted}
-                for device, retrieved, deleted in await self._store.deliveries(message.id)
-            ],
-        }
+            ids = {record.id for record in await self._store.records(known.id)}
+        ids -= await self._store.hidden(found.id, "all")
+        await self._store.commit_session(
+            found.id, retrieved=ids, deleted=ids, everywhere=False, at=self._clock.now()
+        )
+        return {"account": known.name, "device": found.name, "messages": len(ids)}
 
     async def _device_rows(self, account: Account) -> list[Row]:
         return [
@@ -261,21 +233,6 @@ class Admin:
             }
             for device in await self._store.devices(account.id)
         ]
-
-    async def _account(self, name: str, *, make_declared: bool = False) -> Account:
-        account = await self._store.account(name)
-        if account is None and make_declared and self._directory.declared(name):
-            account = await self._store.ensure_account(name, declared=True, at=self._clock.now())
-        if account is None:
-            raise NotFound(f"no account {name}")
-        return account
-
-    async def _device(self, account: str, name: str) -> tuple[Account, Device]:
-        known = await self._account(account)
-        device = await self._store.device(known.id, name)
-        if device is None:
-            raise NotFound(f"account {account} has no device {name}")
-        return known, device
 
 
 def _check_device_name(name: str) -> None:

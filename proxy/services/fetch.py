@@ -60,6 +60,8 @@ class Fetch:
         self.skipped: list[Unfetched] = []
         """Not asked for: too large, or broke a session not long ago."""
         self.refused: list[Unfetched] = []
+        self.expected = 0
+        """Messages that upstream is asked for."""
 
     async def run(self, found: Reconciliation) -> None:
         """RETR all that is to be fetched.
@@ -68,6 +70,7 @@ class Fetch:
             UpstreamUnreachable, StoreUnavailable: what had come whole before is kept.
         """
         entries = [entry for entry in found.fetch if not self._is_left_out(entry)]
+        self.expected = len(entries)
         if not entries:
             return
         # What sessions have broken over comes last, so that it holds up nothing else.

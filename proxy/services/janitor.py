@@ -44,17 +44,22 @@ class Janitor:
                 self._observer.observe(Unexpected("janitor", error))
             await asyncio.sleep(EVERY)
 
-    async def clean(self, account: Account) -> None:
-        """Purge what is due of one account, unless a session may still show it (promise 5)."""
+    async def clean(self, account: Account) -> Purged | None:
+        """Purge what is due of one account.
+
+        None: nothing was, since a session is open that may still show it (promise 5).
+        """
         async with self._maildrops.gate(account.id):
             if self._maildrops.has_sessions(account.id):
-                return
+                return None
             now = self._clock.now()
             retention = self._directory.policy(account.name).retention
             holdings = await self._store.holdings(
                 account.id, present=False, retention=retention, at=now
             )
             due = [h.message_id for h in holdings if due_locally(h, retention, now)]
+            octets = await self._store.purge(account.id, due, at=now) if due else 0
+            purged = Purged(account.name, len(due), octets)
             if due:
-                octets = await self._store.purge(account.id, due, at=now)
-                self._observer.observe(Purged(account.name, len(due), octets))
+                self._observer.observe(purged)
+            return purged

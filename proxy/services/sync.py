@@ -71,6 +71,11 @@ class AccountSync:
         """Messages that have come whole so far."""
         return self._fetch.messages
 
+    @property
+    def to_fetch(self) -> int:
+        """How many it will be; 0 while that is not known."""
+        return self._fetch.expected
+
     async def run(self) -> SyncFinished:
         """From the login just made to QUIT.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -56,6 +56,8 @@ class SyncRun:
         self.accepted: asyncio.Future[Account] = loop.create_future()
         """The account, as soon as upstream has taken the login; or why it has not."""
         self.finished: asyncio.Future[SyncFinished] = loop.create_future()
+        self.progress: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        """Messages fetched in the session under way, and how many it is to fetch."""
 
     def succeed(self, result: SyncFinished) -> None:
         self.finished.set_result(result)
@@ -316,6 +318,7 @@ class Syncs:
                 retr_hides=hides_retrieved(server.host),
                 memory=state.memory,
             )
+            run.progress = lambda: (sync.progress, sync.to_fetch)
             try:
                 result = await sync.run()
             finally:

@@ -6,6 +6,7 @@ Who may open the socket may do everything; it is the owner's alone.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -15,11 +16,15 @@ import aiohttp
 from aiohttp import web
 
 from proxy.domain import errors
-from proxy.domain.errors import ProxyError
+from proxy.domain.errors import ProxyError, Temporary
 from proxy.services.admin import Admin
+from proxy.services.admin_names import Report
 
 SOCKET_PATH_LIMIT = 100
 """Octets; the kernel's limit is 104 to 108."""
+
+REQUEST_LIMIT = 64 * 1024 * 1024
+"""Octets: the UIDLs of half a million messages."""
 
 
 def socket_path(data_dir: Path) -> Path:
@@ -44,16 +49,25 @@ class ControlServer:
 async def start_control(data_dir: Path, admin: Admin) -> ControlServer:
     """Take commands. The caller holds the data directory's lock, so an old socket is stale."""
 
-    async def call(request: web.Request) -> web.Response:
+    async def call(request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        try:
-            result = await admin.call(body["command"], body["arguments"])
-        except ProxyError as error:
-            problem = {"error": type(error).__name__, "text": str(error)}
-            return web.json_response(problem, status=400)
-        return web.json_response({"result": result})
+        answer = web.StreamResponse()
+        await answer.prepare(request)
 
-    app = web.Application()
+        async def say(**line: Any) -> None:
+            await answer.write(json.dumps(line).encode() + b"\n")
+
+        async def report(done: int, total: int) -> None:
+            await say(progress=[done, total])
+
+        try:
+            say_result = {"result": await admin.call(body["command"], body["arguments"], report)}
+        except ProxyError as error:
+            say_result = {"error": type(error).__name__, "text": str(error)}
+        await say(**say_result)
+        return answer
+
+    app = web.Application(client_max_size=REQUEST_LIMIT)
     app.router.add_post("/call", call)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
@@ -67,7 +81,9 @@ async def start_control(data_dir: Path, admin: Admin) -> ControlServer:
     return ControlServer(runner, path)
 
 
-async def call_running(data_dir: Path, command: str, arguments: dict[str, Any]) -> Any:
+async def call_running(
+    data_dir: Path, command: str, arguments: dict[str, Any], report: Report
+) -> Any:
     """Run a command in the proxy that runs on this data directory.
 
     Raises:
@@ -87,10 +103,21 @@ async def call_running(data_dir: Path, command: str, arguments: dict[str, Any]) 
         request = {"command": command, "arguments": arguments}
         try:
             async with http.post("http://proxy/call", json=request) as response:
-                answer = await response.json()
+                return await _result(response, report)
         except aiohttp.ClientConnectionError as error:
             raise ConnectionError(str(error)) from None
-    if "error" in answer:
-        kind = getattr(errors, answer["error"], ProxyError)
-        raise kind(answer["text"])
-    return answer["result"]
+
+
+async def _result(response: aiohttp.ClientResponse, report: Report) -> Any:
+    """Read lines of JSON: how far it is, any number of times, then what came of it."""
+    text = b""
+    async for chunk in response.content.iter_any():
+        *lines, text = (text + chunk).split(b"\n")
+        for answer in map(json.loads, lines):
+            if "progress" in answer:
+                await report(*answer["progress"])
+            elif "error" in answer:
+                raise getattr(errors, answer["error"], ProxyError)(answer["text"])
+            else:
+                return answer["result"]
+    raise Temporary("the proxy ended while it was at it; see its log")

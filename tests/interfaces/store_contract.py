@@ -10,8 +10,16 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.domain.errors import AlreadyExists
-from proxy.domain.model import Account, Device, Fetched, Sighting, Upstream
+from proxy.domain.errors import AlreadyExists, NotFound
+from proxy.domain.model import (
+    Account,
+    AccountSize,
+    Delivery,
+    Device,
+    Fetched,
+    Sighting,
+    Upstream,
+)
 from proxy.domain.policy import DAY, RetentionPolicy, Seconds
 from proxy.interfaces.store import Store
 
@@ -166,7 +174,8 @@ class StoreContract:
             reader = store.open_blob(message)
             assert reader.read(10**6) == content
             reader.close()
-        assert await store.size(alice.id) == (4, sum(map(len, contents)))
+        octets = sum(map(len, contents))
+        assert await store.size(alice.id) == AccountSize(4, octets, octets)
 
     @pytest.mark.parametrize("uid", ["", "x" * 71, "with space", "ü"])
     async def test_an_invalid_uid_is_replaced_by_one_from_the_digest(
@@ -269,7 +278,7 @@ class StoreContract:
         assert await store.hidden(laptop.id, "undelivered") == {first, second}
         assert await store.hidden(desktop.id, "undelivered") == frozenset()
         assert (await store.waiting(laptop.id), await store.waiting(desktop.id)) == (0, 2)
-        assert await store.deliveries(first) == [("laptop", NOW, None)]
+        assert await store.deliveries(first) == [Delivery("laptop", NOW, None)]
 
     async def test_committing_twice_is_harmless_and_the_first_time_counts(
         self, store: Store, alice: Account, laptop: Device
@@ -278,7 +287,7 @@ class StoreContract:
         await commit(store, laptop, {message}, at=NOW)
         await commit(store, laptop, {message}, {message}, at=NOW + 5)
         await commit(store, laptop, deleted={message}, at=NOW + 9)
-        assert await store.deliveries(message) == [("laptop", NOW, NOW + 5)]
+        assert await store.deliveries(message) == [Delivery("laptop", NOW, NOW + 5)]
 
     async def test_a_delete_everywhere_hides_from_all(
         self, store: Store, alice: Account, laptop: Device
@@ -296,7 +305,7 @@ class StoreContract:
         message = await add(store, alice, b"a\r\n")
         await store.remove_device(laptop.id)
         await asyncio.gather(commit(store, laptop, {message}), commit(store, desktop, {message}))
-        assert await store.deliveries(message) == [("desktop", NOW, None)]
+        assert await store.deliveries(message) == [Delivery("desktop", NOW, None)]
 
     async def test_a_removed_device_deletes_nothing_from_the_others(
         self, store: Store, alice: Account, laptop: Device
@@ -381,3 +390,75 @@ class StoreContract:
 
     async def test_a_writable_store_says_so(self, store: Store) -> None:
         assert await store.is_writable()
+
+    # --- for an operator ------------------------------------------------------------------------
+
+    async def test_a_record_tells_all_of_a_message_even_once_purged(
+        self, store: Store, alice: Account
+    ) -> None:
+        message = await add(store, alice, b"a\r\n", "one")
+        await store.note_expunged([message], at=NOW + 3)
+        (record,) = await store.records(alice.id)
+        assert (record.uid, record.octets, record.fetched_at) == ("one", 3, NOW)
+        assert (record.upstream, record.left_upstream_at) == (Upstream.EXPUNGED, NOW + 3)
+        await store.purge(alice.id, [message], at=NOW + 9)
+        assert await store.records(alice.id) == []
+        assert await store.record(alice.id, "one") == replace(record, purged_at=NOW + 9)
+        assert await store.record(alice.id, "two") is None
+
+    async def test_a_copy_is_one_devices_alone_and_no_business_of_the_sync(
+        self, store: Store, alice: Account, laptop: Device
+    ) -> None:
+        desktop = await store.add_device(alice.id, "desktop", since=NOW, at=NOW)
+        message = await add(store, alice, b"a\r\n", "one")
+        await commit(store, laptop, {message}, {message})
+        uid = await store.add_copy(alice.id, message, laptop.id, at=NOW + 1)
+        assert uid != "one"
+        copy = next(shown for shown in await store.messages(alice.id) if shown.uid == uid)
+        assert copy.id not in await store.hidden(laptop.id, "undelivered")
+        assert copy.id in await store.hidden(desktop.id, "all")
+        later = await store.add_device(alice.id, "later", since=None, at=NOW + 2)
+        assert copy.id in await store.hidden(later.id, "all")
+        assert [await store.waiting(one.id) for one in (laptop, desktop, later)] == [1, 0, 1]
+        assert [known.id for known in await store.known(alice.id)] == [message]
+        again = await store.add_copy(alice.id, message, laptop.id, at=NOW + 1)
+        assert len({again, uid, "one"}) == 3
+
+    async def test_a_copy_leaves_once_its_device_has_it_or_is_gone(
+        self, store: Store, alice: Account, laptop: Device
+    ) -> None:
+        retention = RetentionPolicy()
+        desktop = await store.add_device(alice.id, "desktop", since=None, at=NOW)
+        message = await add(store, alice, b"a\r\n", "one")
+        for device in (laptop, desktop):
+            await store.add_copy(alice.id, message, device.id, at=NOW)
+
+        async def waiting() -> list[int]:
+            held = await store.holdings(alice.id, present=False, retention=retention, at=NOW)
+            return [holding.waiting for holding in held]
+
+        assert await waiting() == [1, 1]
+        copy = next(shown for shown in await store.records(alice.id) if shown.only_device)
+        assert copy.only_device == laptop.id
+        await commit(store, laptop, {copy.id})
+        assert await waiting() == [0, 1]
+        await store.remove_device(desktop.id)
+        assert await waiting() == [0, 0]
+
+    async def test_what_was_purged_cannot_be_shown_again(
+        self, store: Store, alice: Account, laptop: Device
+    ) -> None:
+        message = await add(store, alice, b"a\r\n", "one")
+        await store.purge(alice.id, [message], at=NOW)
+        with pytest.raises(NotFound):
+            await store.add_copy(alice.id, message, laptop.id, at=NOW)
+
+    async def test_a_sound_store_names_its_blobs_and_no_damage(
+        self, store: Store, alice: Account
+    ) -> None:
+        bob = await store.ensure_account("bob", declared=True, at=NOW)
+        for account in (alice, bob):
+            await add(store, account, b"a\r\n")
+        (digest,) = await store.blobs()
+        assert await store.account_names_with(digest) == ["alice", "bob"]
+        assert await store.damage() == []

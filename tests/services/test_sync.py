@@ -488,7 +488,7 @@ async def test_a_message_larger_than_listed_is_broken_off_and_left(
     async with house(tmp_path, policy, declared(policy)) as home:
         assert await home.uids() == ["u1", "u2"]
         assert home.facts.of(MessageSkipped)[0].uid == "large"
-        assert (await home.store.size(1))[0] == 2
+        assert (await home.store.size(1)).messages == 2
 
 
 async def test_a_server_that_closes_after_some_messages_is_asked_again_at_once(

@@ -101,7 +101,7 @@ async def open_database(path: Path, connect: Connect) -> Database:
         try:
             for setting in _SETTINGS:
                 await writer.fetch(setting)
-            await migrate(writer)
+            await migrate(writer, path)
             reader = await connect(path)
             try:
                 await reader.fetch("PRAGMA query_only = ON")

@@ -36,6 +36,7 @@ SELECT message.id, message.digest, message.fetched_at, message.deleted_at IS NOT
          (SELECT count(*) FROM device WHERE device.account_id = message.account_id
             AND coalesce(device.seen_at, device.created_at) > ?2
             AND (device.since IS NULL OR message.received_at > device.since)
+            AND (message.only_device IS NULL OR message.only_device = device.id)
             AND NOT EXISTS (SELECT 1 FROM delivery
                             WHERE device_id = device.id AND message_id = message.id))
        ELSE 0 END,
@@ -71,7 +72,7 @@ class Messages:
         rows = await self._database.fetch(
             "SELECT id, upstream_uid, upstream_octets, digest, header_digest, content_digest, "
             "upstream, purged_at IS NULL AND NOT blob_lost "
-            "FROM message WHERE account_id = ? ORDER BY id",
+            "FROM message WHERE account_id = ? AND only_device IS NULL ORDER BY id",
             (account_id,),
         )
         lost = self._blobs.lost
@@ -102,7 +103,9 @@ class Messages:
                 await self._blobs.make_durable([f.blob.digest for f in fetched])
             async with self._database.transaction(account=account_id) as change:
                 new = [one for one in fetched if one.repairs is None]
-                uids = await _free_uids(change, account_id, new)
+                uids = await free_uids(
+                    change, account_id, [(one.upstream_uid, one.blob.digest) for one in new]
+                )
                 await change.executemany(
                     _INSERT,
                     [_row(account_id, uid, one, at) for uid, one in zip(uids, new, strict=True)],
@@ -206,14 +209,6 @@ class Messages:
             await self._blobs.remove([digest for digest, _ in freed])
         return sum(octets for _, octets in freed)
 
-    async def size(self, account_id: int) -> tuple[int, int]:
-        ((count, octets),) = await self._database.fetch(
-            "SELECT count(*), coalesce(sum(octets), 0) FROM message "
-            "WHERE account_id = ? AND purged_at IS NULL",
-            (account_id,),
-        )
-        return count, octets
-
 
 def _holding(row: Row) -> Holding:
     id_, digest, fetched_at, deleted_everywhere, *rest = row
@@ -236,8 +231,10 @@ def _row(account_id: int, uid: str, one: Fetched, at: float) -> Row:
     )
 
 
-async def _free_uids(change: Connection, account_id: int, fetched: Sequence[Fetched]) -> list[str]:
-    """For each message upstream's UIDL if it is valid and was never used in this account.
+async def free_uids(
+    change: Connection, account_id: int, wanted: Sequence[tuple[str, bytes]]
+) -> list[str]:
+    """For each message, a UIDL and a digest, that UIDL if it is valid and new in this account.
 
     Otherwise one minted from the digest.
     """
@@ -250,10 +247,10 @@ async def _free_uids(change: Connection, account_id: int, fetched: Sequence[Fetc
         )
         return {uid for (uid,) in rows}
 
-    taken = await used([one.upstream_uid for one in fetched])
+    taken = await used([uid for uid, _ in wanted])
     chosen: list[str] = []
-    for one in fetched:
-        uid, minted, number = one.upstream_uid, one.blob.digest.hex()[:MINTED_DIGITS], 0
+    for uid, digest in wanted:
+        minted, number = digest.hex()[:MINTED_DIGITS], 0
         while uid in taken or not is_valid_uid(uid):
             number += 1
             uid = minted if number == 1 else f"{minted}-{number}"

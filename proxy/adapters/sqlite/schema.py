@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from importlib import resources
+from pathlib import Path
 
 from proxy.adapters.sqlite.connection import Connection
 from proxy.domain.errors import StoreTooNew
@@ -15,8 +17,8 @@ def migrations() -> list[str]:
     return [(folder / name).read_text() for name in names]
 
 
-async def migrate(connection: Connection) -> None:
-    """Bring the schema up to date.
+async def migrate(connection: Connection, path: Path) -> None:
+    """Bring the schema of the database at `path` up to date, and keep a copy of it as it was.
 
     Raises:
         StoreTooNew: a newer version of this program wrote it; nothing is changed.
@@ -28,6 +30,8 @@ async def migrate(connection: Connection) -> None:
             f"the store has schema version {version}, and this program knows {len(scripts)}: "
             "install the newer pop3-sync-proxy that wrote it, or restore a backup"
         )
+    if 0 < version < len(scripts):
+        await _keep_copy(connection, path.with_name(f"{path.stem}-v{version}{path.suffix}"))
     for number, script in enumerate(scripts[version:], version + 1):
         await connection.execute("BEGIN IMMEDIATE")
         try:
@@ -39,3 +43,12 @@ async def migrate(connection: Connection) -> None:
             await connection.execute("ROLLBACK")
             raise
         await connection.execute("COMMIT")
+
+
+async def _keep_copy(connection: Connection, copy: Path) -> None:
+    """For going back to the version before; messages are not changed by any migration."""
+    partial = copy.with_name(f"{copy.name}.part")
+    partial.unlink(missing_ok=True)
+    os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    await connection.execute("VACUUM INTO ?", (str(partial),))
+    partial.replace(copy)

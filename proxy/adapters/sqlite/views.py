@@ -21,15 +21,6 @@ ON CONFLICT (device_id, message_id) DO UPDATE SET
 """
 """Selecting both ends drops marks of a device that was removed while its session was open."""
 
-_WAITING = """
-SELECT count(*) FROM message, device
-LEFT JOIN delivery ON delivery.device_id = device.id AND delivery.message_id = message.id
-WHERE device.id = ? AND message.account_id = device.account_id
-  AND message.purged_at IS NULL AND message.deleted_at IS NULL
-  AND (device.since IS NULL OR message.received_at > device.since)
-  AND delivery.retrieved_at IS NULL AND delivery.deleted_at IS NULL
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
@@ -68,7 +59,9 @@ class ViewsAndCommits:
             "SELECT message_id FROM delivery WHERE device_id = ?1 "
             "AND (deleted_at IS NOT NULL OR (?2 AND retrieved_at IS NOT NULL)) "
             "UNION ALL SELECT message.id FROM message JOIN device USING (account_id) "
-            "WHERE device.id = ?1 AND message.received_at <= device.since",
+            "WHERE device.id = ?1 AND message.received_at <= device.since "
+            "UNION ALL SELECT message.id FROM message JOIN device USING (account_id) "
+            "WHERE device.id = ?1 AND message.only_device <> ?1",
             (device_id, view == "undelivered"),
         )
         return frozenset(message_id for (message_id,) in rows)
@@ -79,18 +72,6 @@ class ViewsAndCommits:
             (account_id,),
         )
         return frozenset(message_id for (message_id,) in rows)
-
-    async def waiting(self, device_id: int) -> int:
-        ((count,),) = await self._database.fetch(_WAITING, (device_id,))
-        return int(count)
-
-    async def deliveries(self, message_id: int) -> list[tuple[str, float | None, float | None]]:
-        rows = await self._database.fetch(
-            "SELECT device.name, retrieved_at, deleted_at FROM delivery "
-            "JOIN device ON device.id = device_id WHERE message_id = ? ORDER BY device.name",
-            (message_id,),
-        )
-        return [(name, retrieved, deleted) for name, retrieved, deleted in rows]
 
     async def commit_session(
         self,

@@ -1,0 +1,120 @@
+"""The blobs of a data directory, read beside a proxy that may be running on it.
+
+Blobs never change and are named by their digest, so a reader needs no lock: one is there whole, or
+it was purged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mailbox
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.parser import BytesHeaderParser
+from email.policy import default
+from pathlib import Path
+from typing import Protocol
+
+from proxy.adapters.blobs import blob_path
+from proxy.domain.errors import StoreUnavailable
+
+HEADER_LIMIT = 64 * 1024
+"""Octets of a message that are searched for its header."""
+
+
+class StoredMail:
+    def __init__(self, data_dir: Path) -> None:
+        self._folder = data_dir / "blobs"
+
+    def octets(self, sha256: str) -> bytes:
+        """The message whole, as it came.
+
+        Raises:
+            StoreUnavailable: it is missing, damaged, or not for this user to read.
+        """
+        try:
+            octets = blob_path(self._folder, bytes.fromhex(sha256)).read_bytes()
+        except FileNotFoundError:
+            raise StoreUnavailable(f"message {sha256} is not in the store any more") from None
+        except OSError as error:
+            raise StoreUnavailable(f"message {sha256}: {error}") from None
+        if hashlib.sha256(octets).hexdigest() != sha256:
+            raise StoreUnavailable(f"message {sha256} is damaged: run `pop3-sync-proxy verify`")
+        return octets
+
+    def header(self, sha256: str) -> dict[str, str]:
+        """From, Subject, Date and Message-ID, decoded, "" for what is missing; nothing raises."""
+        try:
+            with blob_path(self._folder, bytes.fromhex(sha256)).open("rb") as file:
+                start = file.read(HEADER_LIMIT)
+        except OSError:
+            start = b""
+        message = BytesHeaderParser(policy=default).parsebytes(start.partition(b"\r\n\r\n")[0])
+        return {name: _text(message, name) for name in ("From", "Subject", "Date", "Message-ID")}
+
+
+def _text(message: object, name: str) -> str:
+    """A header field on one line, of characters that a terminal may be given."""
+    try:
+        value = str(message[name] or "")  # type: ignore[index]
+    except Exception:
+        # The standard parser has bugs on what spammers write.
+        value = ""
+    return "".join(char if char.isprintable() else " " for char in value).strip()
+
+
+class Mailbox(Protocol):
+    def add(self, octets: bytes, received_at: float) -> None: ...
+
+
+class _Mbox:
+    def __init__(self, box: mailbox.mbox) -> None:
+        self._box = box
+
+    def add(self, octets: bytes, received_at: float) -> None:
+        # Given as octets, so that the message stays as it is; its "From " line has to lead then.
+        separator = f"From MAILER-DAEMON {time.asctime(time.gmtime(received_at))}\n".encode()
+        if octets.startswith(b"From "):
+            octets = b">" + octets
+        self._box.add(separator + octets.replace(b"\r\n", b"\n"))
+
+
+class _Maildir:
+    def __init__(self, box: mailbox.Maildir, path: Path) -> None:
+        self._box = box
+        self._path = path
+
+    def add(self, octets: bytes, received_at: float) -> None:
+        key = self._box.add(octets.replace(b"\r\n", b"\n"))
+        # The time of the file is when the message was received.
+        os.utime(self._path / "new" / key, (received_at, received_at))
+
+
+@contextmanager
+def new_mbox(path: Path) -> Iterator[Mailbox]:
+    """An mbox file (mboxrd's quoting is the reader's guess: "From " gets one ">").
+
+    Raises:
+        FileExistsError
+    """
+    path.touch(0o600, exist_ok=False)
+    box = mailbox.mbox(path)
+    try:
+        yield _Mbox(box)
+        box.flush()
+    finally:
+        box.close()
+
+
+@contextmanager
+def new_maildir(path: Path) -> Iterator[Mailbox]:
+    """Raises:
+    FileExistsError
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} is there already")
+    box = mailbox.Maildir(path, create=True)
+    yield _Maildir(box, path)
+    box.close()

@@ -1,0 +1,171 @@
+"""`sync`, `gc`, `verify`, `backup`, `restore` and `export`: looking after the whole store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from proxy.adapters.backup import Copied, back_up
+from proxy.adapters.backup import restore as restore_backup
+from proxy.adapters.stored_mail import Mailbox, StoredMail, new_maildir, new_mbox
+from proxy.cli.accounts import sync_line
+from proxy.cli.common import (
+    FAILED,
+    Config,
+    Json,
+    errors_end_the_command,
+    octets,
+    operate,
+    print_json,
+    progress_bar,
+    settings_from,
+)
+from proxy.domain.errors import BadRequest, StoreUnavailable
+
+
+def add_commands(app: typer.Typer) -> None:
+    for command in (sync, gc, verify, backup, restore, export):
+        app.command()(command)
+
+
+def sync(config: Config = None, as_json: Json = False) -> None:
+    """Sync all declared accounts now. `account sync` does one."""
+    rows = operate(config, "sync")
+    if as_json:
+        print_json(rows)
+    for row in [] if as_json else rows:
+        typer.echo(f"{row['account']}: {row['failure']}" if row["failure"] else sync_line(row))
+    if any(row["failure"] for row in rows):
+        raise typer.Exit(FAILED)
+
+
+def gc(config: Config = None, as_json: Json = False) -> None:
+    """Free what retention no longer keeps, now; the running proxy does so every hour."""
+    rows = operate(config, "gc")
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        if row["in_use"]:
+            typer.echo(f"{row['account']}: left alone, a device is reading it")
+        else:
+            freed = octets(row["octets"])
+            typer.echo(f"{row['account']}: {row['messages']} messages let go, {freed} freed")
+
+
+def verify(config: Config = None, as_json: Json = False) -> None:
+    """Compare every stored message with its digest; fetch damaged ones again.
+
+    Fails when something stays damaged. Upstream is asked for nothing else.
+    """
+    row = operate(config, "verify")
+    lost = [one for one in row["damaged"] if not one["repaired"]]
+    if as_json:
+        print_json(row)
+    else:
+        _print_verified(row, lost)
+    if lost or row["catalogue"]:
+        raise typer.Exit(FAILED)
+
+
+def _print_verified(row: dict[str, Any], lost: list[dict[str, Any]]) -> None:
+    typer.echo(
+        f"{row['blobs']} messages compared: {len(row['damaged'])} damaged, "
+        f"{row['repaired']} of them fetched again."
+    )
+    for one in lost:
+        typer.echo(f"  {one['sha256']} of {', '.join(one['accounts'])} is lost", err=True)
+    for failure in row["failures"]:
+        typer.echo(f"  {failure}", err=True)
+    for problem in row["catalogue"]:
+        typer.echo(f"  catalogue: {problem}", err=True)
+    if row["catalogue"]:
+        typer.echo("The catalogue is damaged: restore a backup.", err=True)
+
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", show_default=False)]
+
+
+def backup(folder: Folder, config: Config = None, as_json: Json = False) -> None:
+    """Write a backup of the whole store to DIR, while the proxy runs or not.
+
+    DIR is new, empty, or an earlier backup, which is brought up to date: only new messages are
+    written. On the same file system they are hard links. The configuration and the key of
+    [secrets] are not in it; keep them elsewhere.
+    """
+    with errors_end_the_command(), progress_bar("backup") as progress:
+        copied = back_up(settings_from(config).data_dir, folder, progress)
+    _report(copied, f"Backed up to {folder}", as_json)
+
+
+def restore(folder: Folder, config: Config = None, as_json: Json = False) -> None:
+    """Fill an empty data directory from the backup in DIR.
+
+    The proxy must not run, and there must be no store in its data directory: move that away.
+    Every message is compared with its digest.
+    """
+    with errors_end_the_command(), progress_bar("restore") as progress:
+        data_dir = settings_from(config).data_dir
+        copied = restore_backup(folder, data_dir, progress)
+    _report(copied, f"Restored to {data_dir}", as_json)
+
+
+def _report(copied: Copied, what: str, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "messages": copied.messages,
+                "blobs": copied.blobs,
+                "octets": copied.octets,
+                "damaged": list(copied.damaged),
+            }
+        )
+    else:
+        typer.echo(f"{what}: {copied.messages} messages, {octets(copied.octets)} written.")
+        for sha256 in copied.damaged:
+            typer.echo(f"  left out, since missing or damaged: {sha256}", err=True)
+    if copied.damaged:
+        typer.echo("Run `pop3-sync-proxy verify` on the proxy's store.", err=True)
+        raise typer.Exit(FAILED)
+
+
+def export(
+    account: str,
+    mbox: Annotated[
+        Path | None, typer.Option(help="An mbox file to make.", show_default=False)
+    ] = None,
+    maildir: Annotated[
+        Path | None, typer.Option(help="A Maildir folder to make.", show_default=False)
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Write all stored messages of an account to a mailbox that other programs read."""
+    with errors_end_the_command():
+        if (mbox is None) is (maildir is None):
+            raise BadRequest("give either --mbox FILE or --maildir DIR")
+        mail = StoredMail(settings_from(config).data_dir)
+    rows = operate(config, "message list", account=account)
+    failed = 0
+    with (
+        errors_end_the_command(),
+        progress_bar("export") as progress,
+        new_mbox(mbox) if mbox else new_maildir(maildir or Path()) as box,
+    ):
+        for number, row in enumerate(rows):
+            progress(number, len(rows))
+            failed += not _export_one(mail, row, box)
+    typer.echo(f"{len(rows) - failed} messages written to {mbox or maildir}.")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _export_one(mail: StoredMail, row: dict[str, Any], box: Mailbox) -> bool:
+    try:
+        message = mail.octets(row["sha256"])
+    except StoreUnavailable as error:
+        typer.echo(f"left out {row['uid']}: {error}", err=True)
+        return False
+    box.add(message, row["received_at"])
+    return True

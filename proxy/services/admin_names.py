@@ -1,0 +1,71 @@
+"""Accounts, devices and messages by the names that an operator gives."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from proxy.domain.directory import DeclaredAccount, Directory
+from proxy.domain.errors import NotFound
+from proxy.domain.model import Account, Device, MessageRecord
+from proxy.interfaces.store import Store
+from proxy.interfaces.world import Clock
+
+Row = dict[str, Any]
+"""Plain data for a table or for JSON; times are Unix times."""
+
+Report = Callable[[int, int], Awaitable[None]]
+"""Told how much of a long command is done, and of how much; any unit."""
+
+
+class Names:
+    def __init__(self, store: Store, directory: Directory, clock: Clock) -> None:
+        self._store = store
+        self._directory = directory
+        self._clock = clock
+
+    async def accounts(self) -> list[str]:
+        """Those that exist or are declared, in order."""
+        names = {account.name for account in await self._store.accounts()}
+        return sorted(names | {declared.name for declared in self._directory.all_declared()})
+
+    async def account(self, name: str) -> Account:
+        """A declared account is made when it is first named.
+
+        Raises:
+            NotFound
+        """
+        account = await self._store.account(name)
+        if account is None and self._directory.declared(name):
+            account = await self._store.ensure_account(name, declared=True, at=self._clock.now())
+        if account is None:
+            raise NotFound(f"no account {name}: `pop3-sync-proxy account list` shows them")
+        return account
+
+    def declared(self, name: str) -> DeclaredAccount:
+        """Raises:
+        NotFound
+        """
+        declared = self._directory.declared(name)
+        if declared is None:
+            raise NotFound(f"no [[account]] {name} in the configuration")
+        return declared
+
+    async def device(self, account: str, name: str) -> tuple[Account, Device]:
+        """Raises:
+        NotFound
+        """
+        known = await self.account(account)
+        device = await self._store.device(known.id, name)
+        if device is None:
+            raise NotFound(f"account {account} has no device {name}")
+        return known, device
+
+    async def message(self, account: Account, uid: str) -> MessageRecord:
+        """Raises:
+        NotFound
+        """
+        record = await self._store.record(account.id, uid)
+        if record is None:
+            raise NotFound(f"no message {uid} in the store of {account.name}")
+        return record

@@ -1,0 +1,136 @@
+"""The commands behind `sync`, `gc` and `verify`: what takes its time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy.domain.directory import Directory
+from proxy.domain.errors import BadRequest, ProxyError
+from proxy.domain.facts import SyncFinished
+from proxy.interfaces.store import Store
+from proxy.services.admin_names import Names, Report, Row
+from proxy.services.janitor import Janitor
+from proxy.services.syncs import SyncRun, Syncs
+
+REPORT_EVERY = 100
+"""Blobs."""
+
+LOOK = 0.2
+"""Seconds between two reports of a sync."""
+
+
+class Upkeep:
+    def __init__(
+        self, store: Store, directory: Directory, names: Names, syncs: Syncs, janitor: Janitor
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._names = names
+        self._syncs = syncs
+        self._janitor = janitor
+
+    async def sync(self, report: Report) -> list[Row]:
+        """Sync all declared accounts now, side by side, and say what came of each."""
+        runs = {
+            account.name: self._syncs.start(account.name, account.credentials)
+            for account in self._directory.all_declared()
+        }
+        await _watch(list(runs.values()), report)
+        rows = []
+        for name, run in runs.items():
+            error = run.finished.exception()
+            result = {"failure": str(error)} if error else sync_row(run.finished.result())
+            rows.append({"account": name, "failure": "", **result})
+        return rows
+
+    async def sync_one(self, report: Report, account: str) -> Row:
+        """Raises:
+        BadRequest: it can't be synced now.
+        ProxyError: why it failed.
+        """
+        declared = self._directory.declared(account)
+        if declared is None:
+            await self._names.account(account)
+            raise BadRequest(
+                f"{account} is a pass-through account: it is synced when a device logs in, since "
+                "the proxy does not keep its password"
+            )
+        run = self._syncs.start(account, declared.credentials)
+        await _watch([run], report)
+        return {"account": account, **sync_row(await run.finished)}
+
+    async def gc(self) -> list[Row]:
+        """Let go, now, of what retention no longer keeps."""
+        rows = []
+        for account in await self._store.accounts():
+            purged = await self._janitor.clean(account)
+            rows.append(
+                {
+                    "account": account.name,
+                    "messages": purged.messages if purged else 0,
+                    "octets": purged.octets if purged else 0,
+                    "in_use": purged is None,
+                }
+            )
+        return rows
+
+    async def verify(self, report: Report) -> Row:
+        """Compare every blob with its digest, and fetch again what is damaged or missing."""
+        digests = await self._store.blobs()
+        lost = []
+        for number, digest in enumerate(digests):
+            if number % REPORT_EVERY == 0:
+                await report(number, len(digests))
+            if not await self._store.is_intact(digest):
+                lost.append(digest)
+        failures = await self._fetch_again(lost, report)
+        found = [await self._damage_row(digest) for digest in lost]
+        return {
+            "blobs": len(digests),
+            "damaged": found,
+            "repaired": sum(row["repaired"] for row in found),
+            "failures": failures,
+            "catalogue": await self._store.damage(),
+        }
+
+    async def _fetch_again(self, lost: list[bytes], report: Report) -> list[str]:
+        """By a sync of each account concerned; returns why some failed."""
+        names = {name for digest in lost for name in await self._store.account_names_with(digest)}
+        failures = []
+        for name in sorted(names):
+            if self._directory.declared(name) is None:
+                failures.append(f"{name}: is synced at its next login")
+                continue
+            try:
+                await self.sync_one(report, name)
+            except ProxyError as error:
+                failures.append(f"{name}: {error}")
+        return failures
+
+    async def _damage_row(self, digest: bytes) -> Row:
+        return {
+            "sha256": digest.hex(),
+            "accounts": await self._store.account_names_with(digest),
+            "repaired": await self._store.is_intact(digest),
+        }
+
+
+async def _watch(runs: list[SyncRun], report: Report) -> None:
+    """Until all have finished, however."""
+    waiting = {run.finished for run in runs}
+    while waiting:
+        _, waiting = await asyncio.wait(waiting, timeout=LOOK)
+        progress = [run.progress() for run in runs]
+        await report(sum(done for done, _ in progress), sum(total for _, total in progress))
+
+
+def sync_row(result: SyncFinished) -> Row:
+    return {
+        "listed": result.listed,
+        "fetched": result.fetched,
+        "octets": result.octets,
+        "expunged": result.expunged,
+        "left": result.left,
+        "failed": result.failed,
+        "seconds": round(result.seconds, 3),
+    }
