@@ -153,7 +153,8 @@ class _BlobCopy:
             source, target = blob_path(self._source, digest), blob_path(self._target, digest)
             if target.exists() or digest in self._damaged:
                 continue
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self._target, target.parent):
+                folder.mkdir(mode=0o700, exist_ok=True)
             try:
                 self._take(source, target, digest)
             except FileNotFoundError:

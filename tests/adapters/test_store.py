@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from proxy.adapters.sqlite.connection import (
     ThreadConnection,
     connect_inline,
 )
+from proxy.adapters.sqlite.schema import migrations
 from proxy.adapters.store import SqliteStore, open_store
 from proxy.domain.errors import DataDirInUse, StoreTooNew, StoreUnavailable
 from proxy.domain.model import Account
@@ -258,3 +260,37 @@ async def test_a_migration_that_fails_leaves_the_schema_as_it_was(
         await open_store(tmp_path)
     monkeypatch.setattr(schema, "migrations", lambda: [*scripts, "CREATE TABLE x (y)"])
     await (await open_store(tmp_path)).close()
+
+
+async def test_an_upgrade_keeps_the_catalogue_as_it_was(tmp_path: Path) -> None:
+    """From every version there was; its copy can be gone back to."""
+    for version in range(1, len(migrations())):
+        folder = tmp_path / str(version)
+        folder.mkdir()
+        with closing(sqlite3.connect(folder / "catalogue.db", isolation_level=None)) as old:
+            for script in migrations()[:version]:
+                old.executescript(script)
+            old.execute(f"PRAGMA user_version = {version}")
+            old.execute("INSERT INTO account (name, declared, created_at) VALUES ('alice', 1, 0)")
+        store = await open_store(folder)
+        assert await store.account("alice") is not None
+        await store.close()
+        copy = folder / f"catalogue-v{version}.db"
+        assert copy.stat().st_mode & 0o077 == 0
+        with closing(sqlite3.connect(copy)) as kept:
+            assert kept.execute("PRAGMA user_version").fetchone() == (version,)
+            assert kept.execute("SELECT name FROM account").fetchall() == [("alice",)]
+        store = await open_store(folder)
+        await store.close()
+        assert len(list(folder.glob("catalogue-v*"))) == 1
+
+
+async def test_a_store_that_cannot_be_copied_is_not_upgraded(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "catalogue.db", isolation_level=None)) as old:
+        old.executescript(migrations()[0])
+        old.execute("PRAGMA user_version = 1")
+    (tmp_path / "catalogue-v1.db.part").mkdir()
+    with pytest.raises(StoreUnavailable):
+        await open_store(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "catalogue.db")) as old:
+        assert old.execute("PRAGMA user_version").fetchone() == (1,)
