@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from proxy import __version__
 from proxy.adapters.certificate_files import describe
 from proxy.adapters.clock import SystemClock
 from proxy.adapters.device_certificate import CertificateSource, OwnIssuer
@@ -25,85 +25,28 @@ from proxy.adapters.vault import AesVault, KeySource
 from proxy.adapters.web import WebClient
 from proxy.config.schema import Settings
 from proxy.domain.directory import Directory
-from proxy.domain.errors import BadConfig, VaultLocked
+from proxy.domain.errors import BadConfig
 from proxy.domain.facts import CertificateLoaded, CertificateUnusable
 from proxy.domain.policy import LimitsPolicy, SessionPolicy
-from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Network, World
-from proxy.services.admin import Admin
 from proxy.services.admin_names import Report
-from proxy.services.face import Face
-from proxy.services.janitor import Janitor
-from proxy.services.logins import Logins
-from proxy.services.maildrops import Maildrops
-from proxy.services.pop3_session import Pop3Session
-from proxy.services.sessions import Sessions
-from proxy.services.syncs import Syncs
-from proxy.services.throttle import Throttle
-from proxy.services.tokens import KeptSecrets
+from proxy.services.core import Core
+from proxy.services.listeners import Listeners, Wanted
 from proxy.web.control import call_running, start_control
 from proxy.web.http import start_http
 
-IMPLEMENTATION = f"pop3-sync-proxy/{__version__}"
-
 CERTIFICATE_CHECK = 10.0
 """Seconds between two looks at the files of the certificate."""
-
-DRAIN = 5.0
-"""Seconds that sessions get to end by themselves when the proxy stops."""
-
-
-class Core:
-    """The services over a world and a store, with no socket of their own: production and
-    simulation build the same."""
-
-    def __init__(
-        self,
-        world: World,
-        store: Store,
-        observer: Observer,
-        directory: Directory,
-        policy: SessionPolicy,
-        limits: LimitsPolicy,
-    ) -> None:
-        self._directory = directory
-        self._kept = KeptSecrets(store, world.vault)
-        self.syncs = Syncs(world, store, observer, directory, self._kept)
-        maildrops = Maildrops(store, world.clock, observer)
-        throttle = Throttle(limits, world.entropy.token(32))
-        self.logins = Logins(world, store, observer, directory, self.syncs, maildrops, throttle)
-        self.janitor = Janitor(store, world.clock, observer, directory, maildrops)
-        self.admin = Admin(
-            store,
-            world,
-            directory,
-            self.syncs,
-            self.logins.scram_secrets,
-            self._kept,
-            self.janitor,
-        )
-        self.sessions: Sessions[Pop3Session] = Sessions(limits)
-        self._face = Face(self.logins, world.network, observer, policy, limits, IMPLEMENTATION)
-
-    async def load_passwords(self) -> None:
-        """Those that the store keeps. The sync of an account tells when it cannot be decrypted."""
-        for account in self._directory.all_declared():
-            if account.password_stored:
-                with suppress(VaultLocked):
-                    password = await self._kept.password(account.name)
-                    self._directory.set_password(account.name, password or b"")
-
-    def session(self, *, tls: bool) -> Pop3Session:
-        """A protocol for one accepted connection."""
-        return Pop3Session(self._face, self.sessions, tls=tls)
 
 
 class App:
     """A running proxy; made by `running`."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, hurry: asyncio.Event) -> None:
+        """`hurry`, once set: sessions are not waited for any longer."""
         self._settings = settings
+        self._hurry = hurry
         self._store = store
         self._network = SocketNetwork(None)
         self._metrics = PrometheusObserver()
@@ -121,26 +64,18 @@ class App:
         self._certificate_state: object = None
         self._load_certificate()
         self._listening = False
-        self.addresses: list[tuple[str, str]] = []
+        self._listeners = Listeners()
+
+    @property
+    def addresses(self) -> list[tuple[str, str]]:
         """What listens where: ("pop3", "127.0.0.1:1110") and so on."""
+        return self._listeners.addresses
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Open every listener; `stack` closes them."""
-        settings = self._settings
-        for name, addresses, tls in (
-            ("pop3", settings.pop3.listen, False),
-            ("pop3s", settings.pop3.listen_tls, True),
-        ):
-            for address in addresses:
-                session = partial(self.core.session, tls=tls)
-                listener = await self._network.listen(address, session)
-                stack.push_async_callback(listener.close)
-                self.addresses += [(name, bound) for bound in listener.addresses]
-        if settings.http.listen:
-            http = await start_http(settings.http.listen, self._metrics.render, self._is_ready)
-            stack.push_async_callback(http.close)
-            self.addresses.append(("http", http.address))
-        control = await start_control(settings.data_dir, self.core.admin)
+        stack.push_async_callback(self._listeners.close)
+        await self._listeners.follow(self._wanted(self._settings))
+        control = await start_control(self._settings.data_dir, self.core.admin)
         stack.push_async_callback(control.close)
         watch = asyncio.create_task(self._follow_certificate())
         stack.callback(watch.cancel)
@@ -148,13 +83,50 @@ class App:
         await self.core.load_passwords()
         self.core.syncs.follow_directory()
 
-    async def reload(self, settings: Settings) -> None:
-        """Take over accounts, policies and the certificate; listeners and data stay as they are."""
+    def _wanted(self, settings: Settings) -> Wanted:
+        """What is to listen where, and how each is opened."""
+        wanted: Wanted = {}
+        for name, addresses, tls in (
+            ("pop3", settings.pop3.listen, False),
+            ("pop3s", settings.pop3.listen_tls, True),
+        ):
+            session = partial(self.core.session, tls=tls)
+            for address in addresses:
+                wanted[name, address] = partial(self._network.listen, address, session)
+        if at := settings.http.listen:
+            wanted["http", at] = partial(start_http, at, self._metrics.render, self._is_ready)
+        return wanted
+
+    async def reload(self, settings: Settings) -> list[str]:
+        """Take over the configuration; open sessions go on.
+
+        Returns the keys that take effect at the next start.
+
+        Raises:
+            OSError, BadConfig: it cannot be used; nothing has changed.
+        """
+        before = self._certificate
         self._certificate = certificate_of(settings)
-        self._load_certificate()
+        try:
+            self._load_certificate()
+            await self._listeners.follow(self._wanted(settings))
+        except (OSError, BadConfig):
+            self._certificate = before
+            self._load_certificate()
+            raise
+        later = [
+            key
+            for key in ("data_dir", "secrets")
+            if getattr(settings, key) != getattr(self._settings, key)
+        ]
+        self._settings = replace(
+            settings, data_dir=self._settings.data_dir, secrets=self._settings.secrets
+        )
+        self.core.follow(settings.pop3, settings.limits)
         self._directory.replace(directory_of(settings))
         await self.core.load_passwords()
         self.core.syncs.follow_directory()
+        return later
 
     def _load_certificate(self) -> None:
         """Raises:
@@ -182,23 +154,35 @@ class App:
                     self._observer.observe(CertificateUnusable(str(error)))
 
     async def drain(self) -> None:
-        """Let sessions end for a while, then hang up on the rest."""
+        """Let sessions end, the longer the more they do, then hang up on the rest."""
         self._listening = False
-        open_sessions = [asyncio.create_task(s.wait_closed()) for s in self.core.sessions]
-        if open_sessions:
-            _, lasting = await asyncio.wait(open_sessions, timeout=DRAIN)
-            for waiting in lasting:
-                waiting.cancel()
+        for session in self.core.sessions:
+            session.drain()
+        hurry = asyncio.create_task(self._hurry.wait())
+        ended = asyncio.create_task(self._all_ended())
+        await asyncio.wait(
+            [hurry, ended],
+            timeout=self._settings.pop3.drain,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        hurry.cancel()
+        ended.cancel()
         for session in self.core.sessions:
             session.shut_down()
+
+    async def _all_ended(self) -> None:
+        for session in self.core.sessions:
+            await session.wait_closed()
 
     async def _is_ready(self) -> bool:
         return self._listening and await self._store.is_writable()
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[App]:
-    """A proxy with every listener open; leaving the context drains and stops it.
+async def running(settings: Settings, hurry: asyncio.Event | None = None) -> AsyncIterator[App]:
+    """A proxy with every listener open; leaving the context lets sessions end.
+
+    `hurry`, once set, cuts that short.
 
     Raises:
         OSError: an address cannot be bound.
@@ -206,7 +190,7 @@ async def running(settings: Settings) -> AsyncIterator[App]:
     """
     store = await open_store(settings.data_dir)
     try:
-        app = App(settings, store)
+        app = App(settings, store, hurry or asyncio.Event())
         janitor = asyncio.create_task(app.core.janitor.work())
         try:
             async with AsyncExitStack() as listeners:

@@ -45,7 +45,8 @@ def serve(config: Config = None) -> None:
     """Run the proxy.
 
     It prints one line "ready" with its addresses once every listener is open. SIGTERM and Ctrl-C
-    stop it, SIGHUP makes it reload the configuration.
+    stop it once sessions have ended, a second one at once. SIGHUP makes it reload the
+    configuration.
     """
     with errors_end_the_command():
         settings = settings_from(config)
@@ -66,8 +67,9 @@ def _make_room(connections: int) -> None:
 
 async def _serve(settings: Settings, config: Path | None) -> None:
     stop, reload = asyncio.Event(), asyncio.Event()
-    _on_signals(stop, reload)
-    async with running(settings) as app:
+    hurry = asyncio.Event()
+    _on_signals(stop, hurry, reload)
+    async with running(settings, hurry) as app:
         announce(app)
         while not stop.is_set():
             await _either(stop, reload)
@@ -89,17 +91,28 @@ async def _reload(app: App, config: Path | None) -> None:
     try:
         # In a thread: a password_command takes its time.
         settings = await asyncio.get_running_loop().run_in_executor(None, settings_from, config)
-        await app.reload(settings)
+        later = await app.reload(settings)
     except (BadConfig, OSError) as error:
         log.error("reload refused, the old configuration stays", reason=str(error))
-    else:
-        log.info("configuration reloaded")
+        return
+    logs.configure(settings.log.level, settings.log.format)
+    _make_room(settings.limits.max_connections)
+    log.info("configuration reloaded", **dict(app.addresses))
+    if later:
+        log.warning("some changes take effect at the next start", keys=" ".join(later))
 
 
-def _on_signals(stop: asyncio.Event, reload: asyncio.Event) -> None:
+def _on_signals(stop: asyncio.Event, hurry: asyncio.Event, reload: asyncio.Event) -> None:
+    """The first signal to stop lets sessions end; the second one does not wait for them."""
+
+    def stop_or_hurry() -> None:
+        if stop.is_set():
+            hurry.set()
+        stop.set()
+
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGINT, stop.set)
+    loop.add_signal_handler(signal.SIGTERM, stop_or_hurry)
+    loop.add_signal_handler(signal.SIGINT, stop_or_hurry)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
 
 
@@ -127,7 +140,7 @@ def demo(
 
 async def _demo() -> None:
     stop = asyncio.Event()
-    _on_signals(stop, asyncio.Event())
+    _on_signals(stop, asyncio.Event(), asyncio.Event())
     async with stage.set_up() as demo_stage:
         typer.echo(demo_stage.instructions())
         announce(demo_stage.app)

@@ -76,6 +76,8 @@ class SessionPolicy:
     """From where logins without TLS are allowed."""
     autologout: Seconds = Seconds(10 * MINUTE)
     """Silence after which a session is dropped; RFC 1939 §3 sets ten minutes as the least."""
+    drain: Seconds = Seconds(60)
+    """How long sessions may go on once the proxy stops; who is silent by then is not waited for."""
     proxy_protocol_from: tuple[Network, ...] = ()
     """Whose connections begin with a PROXY protocol header, and whose header is believed."""
 

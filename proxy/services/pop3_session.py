@@ -39,6 +39,10 @@ INPUT_LIMIT = 64 * 1024
 """Octets of pipelined commands that may wait."""
 BUSY = 5.0
 """Seconds until a session that waits for us is looked at again."""
+DRAIN_SILENCE = 5.0
+DRAIN_STALL = 30.0
+"""Seconds of silence that end a session once the proxy stops: between commands, and while a device
+does not take what it asked for."""
 
 
 class Pop3Session(asyncio.Protocol):
@@ -63,6 +67,7 @@ class Pop3Session(asyncio.Protocol):
         self._lost = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
+        self._draining = False
         self._closing = False
         self._ended: Ending = "eof"
         self._octets_in = self._octets_out = 0
@@ -183,6 +188,15 @@ class Pop3Session(asyncio.Protocol):
 
     # --- driving --------------------------------------------------------------------------------
 
+    def drain(self) -> None:
+        """The proxy stops: who has logged in may bring it to an end without dawdling."""
+        if self._transaction is None and self._task is None:
+            self._refuse("shutdown", "the service is stopping, try again later")
+            return
+        self._draining = True
+        self._timer.cancel()
+        self._watch()
+
     def shut_down(self) -> None:
         """Hang up; what was not committed by QUIT is not."""
         self._end("shutdown")
@@ -270,6 +284,9 @@ class Pop3Session(asyncio.Protocol):
 
     def _deadline(self) -> tuple[float, Ending]:
         """When the peer will have taken too long, in the loop's time, and for what."""
+        if self._draining:
+            patience = DRAIN_STALL if self._paused else DRAIN_SILENCE
+            return self._active + patience, "shutdown"
         if self._transaction is None:
             return self._started + self._face.limits.login_timeout, "login_timeout"
         late: Ending = "slow_reader" if self._paused else "timeout"

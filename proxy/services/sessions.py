@@ -31,7 +31,8 @@ class Sessions(Generic[S]):
     """
 
     def __init__(self, limits: LimitsPolicy) -> None:
-        self._limits = limits
+        self.limits = limits
+        """Those who are in already stay when it shrinks."""
         self._all: dict[S, str] = {}
         """Each with the neighbourhood it counts for; "" while that is not known."""
         self._strangers: dict[S, None] = {}
@@ -46,7 +47,7 @@ class Sessions(Generic[S]):
 
     def enter(self, session: S) -> bool:
         """False: there is no room, and the session is not counted."""
-        if len(self._all) >= self._limits.max_connections:
+        if len(self._all) >= self.limits.max_connections:
             oldest = next(iter(self._strangers), None)
             if oldest is None:
                 return False
@@ -61,7 +62,7 @@ class Sessions(Generic[S]):
         if peer == LOCAL:
             return True
         place = neighbourhood(peer)
-        if self._places[place] >= self._limits.max_connections_per_address:
+        if self._places[place] >= self.limits.max_connections_per_address:
             return False
         self._places[place] += 1
         self._all[session] = place

@@ -49,14 +49,23 @@ class _Lately(Generic[K]):
 class Throttle:
     def __init__(self, limits: LimitsPolicy, key: bytes) -> None:
         """`key` is random: with it passwords that failed are remembered as hashes."""
+        self._take(limits)
+        self._key = key
+        self._known: _Lately[tuple[str, str]] = _Lately()
+        self._failed: _Lately[bytes] = _Lately()
+
+    def follow(self, limits: LimitsPolicy) -> None:
+        """Limits that have changed begin to count anew."""
+        if limits != self._limits:
+            self._take(limits)
+
+    def _take(self, limits: LimitsPolicy) -> None:
+        self._limits = limits
         self._delay = limits.login_delay
         self._addresses = Penalties(limits.login_delay, limits.max_login_delay)
         self._accounts = Penalties(limits.login_delay, PATIENCE)
         self._of_account = Budgets(limits.upstream_refusals, REFUSALS_WINDOW)
         self._of_host = Budgets(limits.upstream_refusals_per_host, REFUSALS_WINDOW)
-        self._key = key
-        self._known: _Lately[tuple[str, str]] = _Lately()
-        self._failed: _Lately[bytes] = _Lately()
 
     def knows(self, peer: str, account: str) -> bool:
         """Whether somebody has got into this account from there lately."""

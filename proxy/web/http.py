@@ -21,7 +21,8 @@ class HttpServer:
     def __init__(self, runner: web.AppRunner) -> None:
         self._runner = runner
         host, port = runner.addresses[0][:2]
-        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.addresses: tuple[str, ...] = (address,)
         """"host:port" as bound, the real port included."""
 
     async def close(self) -> None:

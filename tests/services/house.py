@@ -19,7 +19,6 @@ from proxy.adapters.net import SocketNetwork
 from proxy.adapters.store import open_store
 from proxy.adapters.vault import AesVault, KeySource
 from proxy.adapters.web import WebClient
-from proxy.app import Core
 from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.facts import Fact
 from proxy.domain.model import Credentials
@@ -33,6 +32,7 @@ from proxy.domain.policy import (
 )
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
+from proxy.services.core import Core
 from proxy.services.face import PasswordProof
 from proxy.services.maildrops import DeviceMaildrop
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from proxy.app import Core
 from proxy.demo.upstream import Mailbox, MailboxServer
 from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.errors import BadLogin, TooManyFailures
 from proxy.domain.facts import Fact, LoginRefused
 from proxy.domain.model import Credentials
 from proxy.domain.policy import AccountPolicy, LimitsPolicy, SessionPolicy, UpstreamServer
+from proxy.services.core import Core
 from proxy.services.face import PasswordProof, Proof, ScramProof
 from proxy.services.replies import reply_to
 from tests.sim.disk import SimDisk

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from proxy.app import Core
 from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.facts import Fact, SyncFailed, SyncFinished, Unexpected
 from proxy.domain.model import Credentials
@@ -24,6 +23,7 @@ from proxy.domain.policy import (
     SyncPolicy,
     UpstreamServer,
 )
+from proxy.services.core import Core
 from tests.sim.disk import SimDisk
 from tests.sim.faults import FaultProfile
 from tests.sim.peers import (

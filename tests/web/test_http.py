@@ -32,7 +32,7 @@ async def get(server: HttpServer, path: str) -> tuple[int, str, str]:
     """Status, content type and body."""
     async with (
         aiohttp.ClientSession() as session,
-        session.get(f"http://{server.address}{path}") as response,
+        session.get(f"http://{server.addresses[0]}{path}") as response,
     ):
         return response.status, response.headers["Content-Type"], await response.text()
 
@@ -62,7 +62,7 @@ async def test_other_paths_are_not_there() -> None:
 
 async def test_the_address_names_the_real_port() -> None:
     async with serving() as server:
-        host, _, port = server.address.rpartition(":")
+        host, _, port = server.addresses[0].rpartition(":")
     assert host == "127.0.0.1"
     assert int(port) > 0
 
@@ -70,7 +70,7 @@ async def test_the_address_names_the_real_port() -> None:
 async def test_an_address_in_use_is_refused() -> None:
     async with serving() as server:
         with pytest.raises(OSError, match="in use"):
-            await start_http(server.address, bytes, always)
+            await start_http(server.addresses[0], bytes, always)
 
 
 async def test_a_closed_server_takes_no_requests() -> None:

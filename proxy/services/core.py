@@ -1,0 +1,78 @@
+"""The services over a world and a store: production and simulation build the same."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+from proxy import __version__
+from proxy.domain.directory import Directory
+from proxy.domain.errors import VaultLocked
+from proxy.domain.policy import LimitsPolicy, SessionPolicy
+from proxy.interfaces.observer import Observer
+from proxy.interfaces.store import Store
+from proxy.interfaces.world import World
+from proxy.services.admin import Admin
+from proxy.services.face import Face
+from proxy.services.janitor import Janitor
+from proxy.services.logins import Logins
+from proxy.services.maildrops import Maildrops
+from proxy.services.pop3_session import Pop3Session
+from proxy.services.sessions import Sessions
+from proxy.services.syncs import Syncs
+from proxy.services.throttle import Throttle
+from proxy.services.tokens import KeptSecrets
+
+IMPLEMENTATION = f"pop3-sync-proxy/{__version__}"
+
+
+class Core:
+    """They have no socket of their own: `session` is for who listens."""
+
+    def __init__(
+        self,
+        world: World,
+        store: Store,
+        observer: Observer,
+        directory: Directory,
+        policy: SessionPolicy,
+        limits: LimitsPolicy,
+    ) -> None:
+        self._directory = directory
+        self._kept = KeptSecrets(store, world.vault)
+        self.syncs = Syncs(world, store, observer, directory, self._kept)
+        maildrops = Maildrops(store, world.clock, observer)
+        self._throttle = Throttle(limits, world.entropy.token(32))
+        self.logins = Logins(
+            world, store, observer, directory, self.syncs, maildrops, self._throttle
+        )
+        self.janitor = Janitor(store, world.clock, observer, directory, maildrops)
+        self.admin = Admin(
+            store,
+            world,
+            directory,
+            self.syncs,
+            self.logins.scram_secrets,
+            self._kept,
+            self.janitor,
+        )
+        self.sessions: Sessions[Pop3Session] = Sessions(limits)
+        self._face = Face(self.logins, world.network, observer, policy, limits, IMPLEMENTATION)
+
+    async def load_passwords(self) -> None:
+        """Those that the store keeps. The sync of an account tells when it cannot be decrypted."""
+        for account in self._directory.all_declared():
+            if account.password_stored:
+                with suppress(VaultLocked):
+                    password = await self._kept.password(account.name)
+                    self._directory.set_password(account.name, password or b"")
+
+    def follow(self, policy: SessionPolicy, limits: LimitsPolicy) -> None:
+        """For sessions to come; open ones go on under what held when they began."""
+        self._face = replace(self._face, policy=policy, limits=limits)
+        self.sessions.limits = limits
+        self._throttle.follow(limits)
+
+    def session(self, *, tls: bool) -> Pop3Session:
+        """A protocol for one accepted connection."""
+        return Pop3Session(self._face, self.sessions, tls=tls)
