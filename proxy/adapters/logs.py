@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -28,15 +29,40 @@ from proxy.domain.facts import (
     MessageSkipped,
     Purged,
     SessionEnded,
+    SessionStarted,
     SyncFailed,
     SyncFinished,
+    SyncStarted,
     UidlsChanged,
     Unexpected,
 )
+from proxy.interfaces.observer import work_id
 
 Level = Literal["debug", "info", "warning", "error"]
 
+LEVELS: Mapping[Level, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+Part = Literal["sessions", "syncs", "store"]
+"""What may have a level of its own."""
+
+_PARTS: Mapping[type, Part] = {
+    SessionStarted: "sessions",
+    SessionEnded: "sessions",
+    LoginRefused: "sessions",
+    DeviceEnrolled: "sessions",
+    SyncStarted: "syncs",
+    SyncFinished: "syncs",
+    SyncFailed: "syncs",
+    MessageSkipped: "syncs",
+    UidlsChanged: "syncs",
+    ListingDoubted: "syncs",
+    BlobDamaged: "store",
+    Purged: "store",
+}
+
 _LEVELS: Mapping[type, Level] = {
+    SessionStarted: "debug",
+    SyncStarted: "debug",
     LoginRefused: "warning",
     DeviceEnrolled: "info",
     SyncFailed: "warning",
@@ -68,25 +94,48 @@ _KEY_ORDER = ["timestamp", "level", "event"]
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+_PERSONAL = {"peer"}
+"""Fields that lines of the level "info" go without, unless the part is debugged."""
+
+
 class LogObserver:
     """One log record per fact; its fields are the record's."""
 
     def observe(self, fact: Fact) -> None:
-        log = structlog.get_logger()
+        level, threshold = _level(fact), _thresholds[_PARTS.get(type(fact), "")]
+        if LEVELS[level] < threshold:
+            return
         record = {field.name: _plain(getattr(fact, field.name)) for field in fields(fact)}
+        if level == "info" and threshold > LEVELS["debug"]:
+            for name in _PERSONAL:
+                record.pop(name, None)
         if isinstance(fact, Unexpected):
             record["error"] = f"{type(fact.error).__name__}: {fact.error}"
             record["exc_info"] = fact.error
+        if found := work_id.get():
+            record["id"] = found
         # A log that cannot be written (full disk, closed pipe) must end no session.
         with suppress(OSError, ValueError):
-            getattr(log, _level(fact))(_event(type(fact)), **record)
+            getattr(structlog.get_logger(), level)(_event(type(fact)), **record)
 
 
-def configure(level: Level, format: Literal["text", "json"]) -> None:
+_thresholds: dict[Part | Literal[""], int] = defaultdict(lambda: LEVELS["info"])
+"""The least level of each part, and under "" of all else; `configure` sets it."""
+
+
+def configure(
+    level: Level,
+    format: Literal["text", "json"],
+    parts: Mapping[Part, Level | Literal[""]] | None = None,
+) -> None:
     """Send every log line of this process, the standard library's included, to standard error.
 
-    May be called again; the last call holds.
+    `parts` may have levels of their own. May be called again; the last call holds.
     """
+    _thresholds.clear()
+    _thresholds[""] = LEVELS[level]
+    for part in get_args(Part):
+        _thresholds[part] = LEVELS[(parts or {}).get(part) or level]
     shared: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -95,10 +144,10 @@ def configure(level: Level, format: Literal["text", "json"]) -> None:
     renderer: Processor = (
         structlog.processors.JSONRenderer() if format == "json" else _TextRenderer()
     )
-    number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        # `LogObserver` holds back what is finer than the level of its part.
+        wrapper_class=structlog.make_filtering_bound_logger(min(_thresholds.values())),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         # Loggers made before a second call would keep the old level.
         cache_logger_on_first_use=False,
@@ -112,7 +161,7 @@ def configure(level: Level, format: Literal["text", "json"]) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(number)
+    root.setLevel(LEVELS[level])
 
 
 class _TextRenderer:

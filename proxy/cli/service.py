@@ -50,7 +50,7 @@ def serve(config: Config = None) -> None:
     """
     with errors_end_the_command():
         settings = settings_from(config)
-        logs.configure(settings.log.level, settings.log.format)
+        logs.configure(settings.log.level, settings.log.format, settings.log.parts)
         _make_room(settings.limits.max_connections)
         run(_serve(settings, config))
 
@@ -95,7 +95,7 @@ async def _reload(app: App, config: Path | None) -> None:
     except (BadConfig, OSError) as error:
         log.error("reload refused, the old configuration stays", reason=str(error))
         return
-    logs.configure(settings.log.level, settings.log.format)
+    logs.configure(settings.log.level, settings.log.format, settings.log.parts)
     _make_room(settings.limits.max_connections)
     log.info("configuration reloaded", **dict(app.addresses))
     if later:

@@ -21,6 +21,9 @@ from proxy.domain.policy import (
     UpstreamServer,
 )
 
+Level = Literal["debug", "info", "warning", "error"]
+PartLevel = Literal["", "debug", "info", "warning", "error"]
+
 Address = NewType("Address", str)
 """"host:port"; an IPv6 host stands in brackets."""
 
@@ -71,8 +74,16 @@ class HttpSettings:
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Level = "info"
     format: Literal["text", "json"] = "text"
+    sessions: PartLevel = ""
+    syncs: PartLevel = ""
+    store: PartLevel = ""
+    """Of these parts; "": as `level`."""
+
+    @property
+    def parts(self) -> dict[Literal["sessions", "syncs", "store"], PartLevel]:
+        return {"sessions": self.sessions, "syncs": self.syncs, "store": self.store}
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,13 @@ has refused too many to be asked again."""
 
 
 @dataclass(frozen=True, slots=True)
+class SessionStarted:
+    """A device has connected; who it is, is not known yet."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
 class SessionEnded:
     """One device session, from accept to close."""
 
@@ -60,6 +67,12 @@ class LoginRefused:
 class DeviceEnrolled:
     account: str
     device: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStarted:
+    account: str
+    """The login name; of a name that is no account, empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +170,11 @@ class Unexpected:
 
 
 Fact = (
-    SessionEnded
+    SessionStarted
+    | SessionEnded
     | LoginRefused
     | DeviceEnrolled
+    | SyncStarted
     | SyncFinished
     | SyncFailed
     | MessageSkipped

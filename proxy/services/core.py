@@ -9,7 +9,7 @@ from proxy import __version__
 from proxy.domain.directory import Directory
 from proxy.domain.errors import VaultLocked
 from proxy.domain.policy import LimitsPolicy, SessionPolicy
-from proxy.interfaces.observer import Observer
+from proxy.interfaces.observer import ID_OCTETS, Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
 from proxy.services.admin import Admin
@@ -57,7 +57,15 @@ class Core:
             self.janitor,
         )
         self.sessions: Sessions[Pop3Session] = Sessions(limits)
-        self._face = Face(self.logins, world.network, observer, policy, limits, IMPLEMENTATION)
+        self._face = Face(
+            self.logins,
+            world.network,
+            observer,
+            policy,
+            limits,
+            IMPLEMENTATION,
+            lambda: world.entropy.token(ID_OCTETS).hex(),
+        )
 
     async def load_passwords(self) -> None:
         """Those that the store keeps. The sync of an account tells when it cannot be decrypted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -110,6 +111,8 @@ class Face:
     policy: SessionPolicy
     limits: LimitsPolicy
     implementation: str
+    new_id: Callable[[], str] = str
+    """Names sessions in logs; as it stands, all are nameless."""
 
 
 def peer_of(transport: asyncio.BaseTransport) -> str:

@@ -8,12 +8,14 @@ and a message is read on only as fast as the device takes it.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Coroutine
 from typing import Any, cast
 
 from proxy.domain import facts
 from proxy.domain.errors import ProxyError
 from proxy.domain.facts import Ending
+from proxy.interfaces.observer import work_id
 from proxy.interfaces.world import DeviceTls
 from proxy.services.face import (
     CertificateProof,
@@ -52,6 +54,9 @@ class Pop3Session(asyncio.Protocol):
         self._sessions = sessions
         self._implicit_tls = tls
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
+        self._id = face.new_id()
+        self._context.run(work_id.set, self._id)
         self._header: ProxyHeaderReader | None = None
         self._early = b""
         """What came before the machine could take it."""
@@ -79,6 +84,7 @@ class Pop3Session(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._peer = peer_of(transport)
         self._machine = self._new_machine()
+        self._observe(facts.SessionStarted(self._peer))
         self._timer = self._loop.call_at(self._deadline()[0], self._watch)
         if not self._sessions.enter(self):
             self._refuse("too_many_connections", "too many connections, try again later")
@@ -255,14 +261,14 @@ class Pop3Session(asyncio.Protocol):
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         self._flush()
-        self._task = self._loop.create_task(self._work(work))
+        self._task = self._loop.create_task(self._work(work), context=self._context)
 
     async def _work(self, work: Coroutine[Any, Any, None]) -> None:
         """Run one awaiting answer; nothing else of this session is answered meanwhile."""
         try:
             await work
         except Exception as error:
-            self._face.observer.observe(facts.Unexpected("session", error))
+            self._observe(facts.Unexpected("session", error))
             self._abort("error")
         finally:
             self._task = None
@@ -339,7 +345,7 @@ class Pop3Session(asyncio.Protocol):
         transaction = self._transaction
         maildrop = transaction.maildrop if transaction else None
         committed = self._ended == "quit"
-        self._face.observer.observe(
+        self._observe(
             facts.SessionEnded(
                 peer=self._peer,
                 account=maildrop.account if maildrop else "",
@@ -355,6 +361,13 @@ class Pop3Session(asyncio.Protocol):
         )
         if transaction is not None:
             transaction.close()
+
+    def _observe(self, fact: facts.Fact) -> None:
+        if work_id.get() == self._id:
+            # In this session's own task, whose context cannot be entered again.
+            self._face.observer.observe(fact)
+        else:
+            self._context.run(self._face.observer.observe, fact)
 
     # --- answers --------------------------------------------------------------------------------
 

@@ -20,12 +20,12 @@ from proxy.domain.errors import (
     UpstreamRefusedLogin,
     UpstreamUnreachable,
 )
-from proxy.domain.facts import SyncFailed, SyncFinished, Unexpected
+from proxy.domain.facts import SyncFailed, SyncFinished, SyncStarted, Unexpected
 from proxy.domain.model import Account, Credentials
 from proxy.domain.policy import AccountPolicy, UpstreamServer
 from proxy.domain.providers import hides_retrieved
 from proxy.domain.schedule import learnt_interval, next_interval, retry_delay
-from proxy.interfaces.observer import Observer
+from proxy.interfaces.observer import ID_OCTETS, Observer, work_id
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
 from proxy.services.sync import AccountSync
@@ -244,6 +244,7 @@ class Syncs:
     # --- one run --------------------------------------------------------------------------------
 
     async def _perform(self, name: str, run: SyncRun) -> None:
+        work_id.set(self._world.entropy.token(ID_OCTETS).hex())
         policy = self._directory.policy(name)
         try:
             async with self._host_slot(policy):
@@ -293,6 +294,8 @@ class Syncs:
     async def _session(
         self, name: str, policy: AccountPolicy, run: SyncRun, state: _AccountState
     ) -> SyncFinished:
+        known = self._directory.declared(name) or await self._store.account(name)
+        self._observer.observe(SyncStarted(name if known else ""))
         state.progress = 0
         server = policy.upstream
         state.set_delay = server.login_interval

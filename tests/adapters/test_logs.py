@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, get_args
@@ -25,16 +26,21 @@ from proxy.domain.facts import (
     MessageSkipped,
     Purged,
     SessionEnded,
+    SessionStarted,
     SyncFailed,
     SyncFinished,
+    SyncStarted,
     UidlsChanged,
     Unexpected,
 )
+from proxy.interfaces.observer import work_id
 
 SESSION = SessionEnded("::1", "alice", "laptop", "TLSv1.3", "quit", 3, 1, 120, 4096, 0.1234567891)
 
 FACTS: list[tuple[Fact, Level, str]] = [
+    (SessionStarted("::1"), "debug", "session_started"),
     (SESSION, "info", "session_ended"),
+    (SyncStarted("alice"), "debug", "sync_started"),
     (LoginRefused("::1", "alice", "credentials", "wrong password"), "warning", "login_refused"),
     (DeviceEnrolled("alice", "laptop"), "info", "device_enrolled"),
     (SyncFinished("alice", 10, 0, 0, 0, 0, 0, 0.5), "debug", "sync_finished"),
@@ -93,7 +99,6 @@ def test_a_record_has_the_fact_s_fields_and_a_utc_time(capsys: pytest.CaptureFix
     assert record == {
         "level": "info",
         "event": "session_ended",
-        "peer": "::1",
         "account": "alice",
         "device": "laptop",
         "tls": "TLSv1.3",
@@ -104,6 +109,41 @@ def test_a_record_has_the_fact_s_fields_and_a_utc_time(capsys: pytest.CaptureFix
         "octets_out": 4096,
         "seconds": 0.123457,
     }
+
+
+def test_addresses_of_devices_are_for_debugging_and_for_warnings(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure("info", "json", {"sessions": "debug"})
+    LogObserver().observe(SESSION)
+    configure("info", "json")
+    LogObserver().observe(SESSION)
+    LogObserver().observe(LoginRefused("::1", "alice", "credentials", "wrong password"))
+    assert [record.get("peer") for record in records(capsys)] == ["::1", None, "::1"]
+
+
+@pytest.mark.parametrize("level", ["info", "error"])
+def test_a_part_may_have_a_level_of_its_own(
+    capsys: pytest.CaptureFixture[str], level: Level
+) -> None:
+    configure(level, "json", {"syncs": "debug", "sessions": "warning", "store": ""})
+    for fact, _, _ in FACTS:
+        LogObserver().observe(fact)
+    logged = {(record["event"], record["level"]) for record in records(capsys)}
+    assert ("sync_finished", "debug") in logged
+    assert ("session_ended", "info") not in logged
+    assert ("session_ended", "warning") in logged
+    assert (("purged", "info") in logged) is (level == "info")
+
+
+def test_lines_of_one_session_or_sync_share_an_id(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+    context = copy_context()
+    context.run(work_id.set, "4711")
+    context.run(LogObserver().observe, DeviceEnrolled("alice", "laptop"))
+    context.run(LogObserver().observe, SESSION)
+    LogObserver().observe(Purged("alice", 3, 99))
+    assert [record.get("id") for record in records(capsys)] == ["4711", "4711", None]
 
 
 def test_what_is_below_the_level_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:

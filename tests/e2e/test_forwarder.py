@@ -93,6 +93,7 @@ def forwarded_proxy(rig: Rig) -> tuple[ProxyProcess, Login]:
         sections={
             "pop3": {"proxy_protocol_from": ["127.0.0.1"], "plaintext_login": "loopback"},
             "devices": {"identify_by": ["address"]},
+            "log": {"sessions": "debug"},
         },
     )
     return proxy, Login(user.name, user.password)
@@ -138,7 +139,13 @@ def test_tls_that_ends_at_the_forwarder_counts_as_tls(rig: Rig) -> None:
 
 def test_a_header_from_nobody_in_the_list_is_not_believed(rig: Rig) -> None:
     user = rig.dovecot.add_user()
-    proxy = rig.proxy(user, sections={"pop3": {"proxy_protocol_from": ["192.0.2.1"]}})
+    proxy = rig.proxy(
+        user,
+        sections={
+            "pop3": {"proxy_protocol_from": ["192.0.2.1"]},
+            "log": {"sessions": "debug"},
+        },
+    )
     host, _, port = proxy.addresses["pop3"][0].rpartition(":")
     with socket.create_connection((host, int(port)), TIMEOUT) as raw:
         raw.sendall(b"PROXY TCP4 203.0.113.9 203.0.113.1 1 2\r\nQUIT\r\n")

@@ -46,7 +46,13 @@ def count(session: Session, login: Login) -> int:
 def proxy_listening(rig: Rig, *addresses: str) -> tuple[ProxyProcess, Login]:
     user = rig.dovecot.add_user()
     rig.dovecot.deliver(user, *small_mails(2, "heard"))
-    proxy = rig.proxy(user, sections={"pop3": {"listen": list(addresses), "listen_tls": []}})
+    proxy = rig.proxy(
+        user,
+        sections={
+            "pop3": {"listen": list(addresses), "listen_tls": []},
+            "log": {"sessions": "debug"},
+        },
+    )
     return proxy, Login(user.name, user.password)
 
 

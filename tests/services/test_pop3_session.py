@@ -12,7 +12,7 @@ import pytest
 
 from proxy.adapters.net import SocketNetwork
 from proxy.domain.errors import BadLogin, StoreUnavailable
-from proxy.domain.facts import Fact, SessionEnded
+from proxy.domain.facts import Fact, SessionEnded, SessionStarted
 from proxy.domain.model import Message
 from proxy.domain.policy import LimitsPolicy, Seconds, SessionPolicy
 from proxy.domain.view import Listing, View
@@ -109,7 +109,8 @@ class Facts:
     async def ended(self) -> SessionEnded:
         async with asyncio.timeout(TIMEOUT):
             await self.session_over.wait()
-        (fact,) = self.seen
+        begun, fact = self.seen
+        assert isinstance(begun, SessionStarted)
         assert isinstance(fact, SessionEnded)
         return fact
 
