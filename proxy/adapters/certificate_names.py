@@ -84,6 +84,17 @@ def own_names() -> list[CertificateName]:
     return list(dict.fromkeys(name for name in names if name is not None))
 
 
+def lan_address() -> str:
+    """The IPv4 address that this machine has in its network; "" where it is in none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Chooses the route to an address that nobody has (RFC 5737), and sends nothing.
+            probe.connect(("203.0.113.1", 9))
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
+
+
 @lru_cache(maxsize=1)
 def _full_name(host: str) -> str:
     # Remembered, since it may ask the network, and the caller has a loop to keep running.

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from proxy import __version__
-from proxy.cli import accounts, certificates, consent, devices, messages, service, upkeep
+from proxy.cli import accounts, certificates, consent, devices, init, messages, service, upkeep
 
 app = typer.Typer(
     name="pop3-sync-proxy",
@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(init.init)
 service.add_commands(app)
 upkeep.add_commands(app)
 app.command()(certificates.certificate)

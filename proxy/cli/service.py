@@ -26,10 +26,10 @@ from proxy.cli.common import (
 )
 from proxy.config.schema import Settings
 from proxy.demo import play, stage
-from proxy.domain.errors import BadConfig, ProxyError
+from proxy.domain.errors import BadConfig
 from proxy.domain.model import Credentials
 from proxy.domain.policy import UpstreamServer
-from proxy.services.upstream_dial import connect, open_session
+from proxy.services.upstream_trial import try_upstream
 
 Row = dict[str, str | bool]
 
@@ -202,19 +202,17 @@ async def _check_upstream(
     settings: Settings, account: str, server: UpstreamServer, credentials: Credentials | None
 ) -> Row:
     """Without credentials, as far as one gets without a password."""
-    row: Row = {"account": account, "upstream": f"{server.host}:{server.port}", "offers": ""}
-    world = upstream_world(settings)
-    try:
-        if credentials is None:
-            session = await connect(world, server)
-            row["offers"] = " ".join(session.capabilities)
-            result = "reachable"
-        else:
-            session = await open_session(world, server, credentials)
-            found = await session.overview(listing=False)
-            row["offers"] = " ".join(session.capabilities)
-            result = f"login accepted, {found.count} messages, {found.octets} octets"
-        await session.quit()
-    except ProxyError as error:
-        return {**row, "ok": False, "result": f"{type(error).__name__}: {error}"}
-    return {**row, "ok": True, "result": result}
+    trial = await try_upstream(upstream_world(settings), server, credentials)
+    if trial.error is not None:
+        result = f"{type(trial.error).__name__}: {trial.error}"
+    elif credentials is None:
+        result = "reachable"
+    else:
+        result = f"login accepted, {trial.messages} messages, {trial.octets} octets"
+    return {
+        "account": account,
+        "upstream": f"{server.host}:{server.port}",
+        "offers": trial.offers,
+        "ok": trial.error is None,
+        "result": result,
+    }

@@ -36,6 +36,13 @@ def fetch(key: str, value: Any, base: Path, environ: Mapping[str, str]) -> bytes
         password = environ[value].encode(errors="surrogateescape")
     else:
         password = _from_command(value, environ)
+    return usable(password)
+
+
+def usable(password: bytes) -> bytes:
+    """Raises:
+    WrongValue: it is empty, or cannot be sent in POP3.
+    """
     if not password:
         raise WrongValue("the password is empty")
     if any(octet in password for octet in b"\r\n\0"):

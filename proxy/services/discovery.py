@@ -71,11 +71,11 @@ async def discover(address: str, lookup: Lookup) -> Discovery:
         if result.found is not None or result.no_pop3:
             break
     if result.found is not None:
-        result.found = _recognized(result.found)
+        result.found = recognized(result.found)
     return result
 
 
-def _recognized(found: Found) -> Found:
+def recognized(found: Found) -> Found:
     """With what is known of the server, which may be a known provider's."""
     provider = provider_of_host(found.host)
     if found.provider or not provider or (found.port, found.tls) != (provider.port, "implicit"):
@@ -182,27 +182,30 @@ def _by_provider(provider: Provider, address: str, source: str) -> Found:
 
 def lines_for(found: Found, address: str) -> list[str]:
     """The lines for the configuration file; TOML."""
-    lines = ["[[account]]", f"name = {_toml(address)}"]
+    lines = ["[[account]]", f"name = {toml_text(address)}"]
     if found.username != address:
-        lines.append(f"username = {_toml(found.username)}")
+        lines.append(f"username = {toml_text(found.username)}")
     if found.provider is not None:
-        server = f"provider = {_toml(found.provider.name)}"
+        server = f"provider = {toml_text(found.provider.name)}"
     else:
-        server = f"host = {_toml(found.host)}, port = {found.port}, tls = {_toml(found.tls)}"
+        host, tls = toml_text(found.host), toml_text(found.tls)
+        server = f"host = {host}, port = {found.port}, tls = {tls}"
     if found.needs_oauth:
         lines.append("# then: pop3-sync-proxy account authorize " + address)
         server += ', oauth_client_id = "YOUR CLIENT\'S ID"'
         if found.provider is None:
             lines.append("# and the other oauth_ keys of upstream, as docs/providers.md says")
     else:
-        lines.append(f"password_file = {_toml('secrets/' + _file_name(address))}")
+        lines.append(f"password_file = {toml_text('secrets/' + file_name_for(address))}")
     return [*lines, f"upstream = {{ {server} }}"]
 
 
-def _file_name(address: str) -> str:
+def file_name_for(address: str) -> str:
+    """A file's name that no other address of the domain has; for its password."""
     return re.sub(r"[^a-z0-9@._+-]", "_", address.lower()).lstrip(".")
 
 
-def _toml(text: str) -> str:
+def toml_text(text: str) -> str:
+    """As TOML writes it, on one line; surrogates cannot be written."""
     # JSON's strings are TOML's too, but for one character.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

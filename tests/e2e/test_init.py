@@ -1,0 +1,119 @@
+"""`init`: from an address and a password to a proxy that devices use, with a real upstream."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.devices import Endpoint
+from tests.e2e.dovecot import User
+from tests.e2e.poplib_device import PoplibDevice
+from tests.e2e.proxy import ProxyProcess
+from tests.e2e.rig import Rig, login, small_mails
+from tests.e2e.terminal import Terminal
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "own"
+    made.mkdir()
+    return made
+
+
+def arguments(rig: Rig, *more: str) -> list[str]:
+    """For the Dovecot of the tests over TLS, and any free port for devices."""
+    where = ["--host", "localhost", "--port", str(rig.dovecot.tls_port), "--tls", "implicit"]
+    trust = ["--ca-file", str(rig.certificates.ca_file), "--listen", "127.0.0.1:0"]
+    return [sys.executable, "-m", "proxy", "init", *where, *trust, *more]
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("POP3_SYNC_")}
+    return {**kept, "TERM": "dumb"}
+
+
+def init(command: list[str], folder: Path, typed: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(),
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def secret_of(folder: Path, user: User) -> Path:
+    return folder / "secrets" / user.name
+
+
+def serving(rig: Rig, folder: Path) -> ProxyProcess:
+    """The proxy on what `init` has written; fixed ports alone are changed to free ones."""
+    proxy = ProxyProcess(rig.folder / "serving", rig.certificates, {})
+    rig.proxies.append(proxy)
+    proxy.folder, proxy.config = folder, folder / "proxy.toml"
+    text = proxy.config.read_text()
+    assert text.count("127.0.0.1:1110") == 1
+    free = text.replace("127.0.0.1:1110", "127.0.0.1:0") + '[http]\nlisten = "127.0.0.1:0"\n'
+    proxy.config.write_text(free)
+    assert proxy.cli("check").returncode == 0
+    proxy.start()
+    return proxy
+
+
+def devices(proxy: ProxyProcess, user: User, *names: str) -> list[PoplibDevice]:
+    """Over TLS, trusting what `certificate` prints and nothing else."""
+    ca_file = proxy.folder / "ca.pem"
+    ca_file.write_text(proxy.cli("certificate", "--pem").stdout)
+    port = int(proxy.addresses["pop3s"][0].rpartition(":")[2])
+    endpoint = Endpoint("localhost", port, "implicit", ca_file)
+    return [PoplibDevice(endpoint, login(user, name)) for name in names]
+
+
+def test_an_address_and_a_password_are_enough_for_two_devices(rig: Rig, folder: Path) -> None:
+    user = rig.dovecot.add_user("alice@example.com", "correct horse")
+    mails = small_mails(3, "first")
+    rig.dovecot.deliver(user, *mails)
+    command = arguments(rig, user.name, "--password-file", "-")
+    done = init(command, folder, f"{user.password}\n")
+    assert done.returncode == 0, done.stderr
+    assert "Login accepted: 3 messages" in done.stderr
+    for told in ("localhost", f"{user.name}+laptop", f"{user.name}+desktop", "certificate --pem"):
+        assert told in done.stdout
+    assert user.password not in done.stdout + done.stderr + (folder / "proxy.toml").read_text()
+    assert secret_of(folder, user).stat().st_mode & 0o777 == 0o600
+
+    proxy = serving(rig, folder)
+    for device in devices(proxy, user, "laptop", "desktop"):
+        device.poll()
+        assert len(device.mails()) == len(mails)
+
+
+def test_a_person_is_asked_for_what_is_missing(rig: Rig, folder: Path) -> None:
+    user = rig.dovecot.add_user()
+    rig.dovecot.deliver(user, *small_mails(2, "asked"))
+    command = arguments(rig, "--device", "office")
+    with Terminal(command, folder, environment()) as terminal:
+        terminal.wait_for("E-mail address: ")
+        terminal.type(user.name)
+        terminal.wait_for(f"Password of {user.name}: ")
+        terminal.type("not this one")
+        terminal.wait_for(f"localhost refuses the login of {user.name}: ")
+        terminal.wait_for(f"User name [{user.name}]: ")
+        terminal.type("")
+        terminal.wait_for("Password")
+        terminal.type(user.password)
+        terminal.wait_for(f"{user.name}+office")
+        assert terminal.end() == 0
+        assert user.password not in terminal.screen
+    (device,) = devices(serving(rig, folder), user, "office")
+    device.poll()
+    assert len(device.mails()) == 2
