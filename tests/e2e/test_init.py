@@ -97,23 +97,111 @@ def test_an_address_and_a_password_are_enough_for_two_devices(rig: Rig, folder: 
         assert len(device.mails()) == len(mails)
 
 
-def test_a_person_is_asked_for_what_is_missing(rig: Rig, folder: Path) -> None:
+def type_password(terminal: Terminal, user: User, password: str) -> None:
+    # The space comes once nothing that is typed is shown any more.
+    terminal.wait_for(f"Password of {user.name}: ")
+    terminal.type(password)
+
+
+def assert_nothing_is_there(folder: Path) -> None:
+    assert list(folder.iterdir()) == []
+
+
+def test_a_person_is_asked_for_what_is_missing_and_may_try_again(rig: Rig, folder: Path) -> None:
     user = rig.dovecot.add_user()
     rig.dovecot.deliver(user, *small_mails(2, "asked"))
-    command = arguments(rig, "--device", "office")
-    with Terminal(command, folder, environment()) as terminal:
+    with Terminal(arguments(rig, "--device", "office"), folder, environment()) as terminal:
         terminal.wait_for("E-mail address: ")
         terminal.type(user.name)
-        terminal.wait_for(f"Password of {user.name}: ")
-        terminal.type("not this one")
+        type_password(terminal, user, "not this one")
         terminal.wait_for(f"localhost refuses the login of {user.name}: ")
         terminal.wait_for(f"User name [{user.name}]: ")
+        assert_nothing_is_there(folder)
         terminal.type("")
-        terminal.wait_for("Password")
-        terminal.type(user.password)
+        type_password(terminal, user, user.password)
         terminal.wait_for(f"{user.name}+office")
         assert terminal.end() == 0
         assert user.password not in terminal.screen
     (device,) = devices(serving(rig, folder), user, "office")
     device.poll()
     assert len(device.mails()) == 2
+
+
+def test_who_stops_it_leaves_nothing_behind(rig: Rig, folder: Path) -> None:
+    user = rig.dovecot.add_user()
+    with Terminal(arguments(rig, user.name), folder, environment()) as terminal:
+        terminal.wait_for(f"Password of {user.name}: ")
+        terminal.interrupt()
+        assert terminal.end() == 1
+        assert "Traceback" not in terminal.screen
+    assert_nothing_is_there(folder)
+
+
+def test_a_refused_login_writes_nothing_and_says_what_upstream_said(rig: Rig, folder: Path) -> None:
+    user = rig.dovecot.add_user()
+    done = init(arguments(rig, user.name, "--password-file", "-"), folder, "wrong\n")
+    assert done.returncode == 1
+    assert "Authentication failed" in done.stderr
+    assert "password of their own" in done.stderr
+    assert done.stdout == ""
+    assert_nothing_is_there(folder)
+
+
+def test_what_exists_is_left_as_it_is(rig: Rig, folder: Path) -> None:
+    user = rig.dovecot.add_user()
+    command = arguments(rig, user.name, "--password-file", "-")
+    for path in (folder / "proxy.toml", secret_of(folder, user)):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine\n")
+        done = init(command, folder, f"{user.password}\n")
+        assert done.returncode == 2
+        assert f"{path.relative_to(folder)} exists already" in done.stderr
+        assert path.read_text() == "mine\n"
+        path.unlink()
+    secret_of(folder, user).parent.rmdir()
+    assert_nothing_is_there(folder)
+
+
+def test_without_a_terminal_it_names_the_option_that_is_missing(rig: Rig, folder: Path) -> None:
+    user = rig.dovecot.add_user()
+    for command, option in (
+        (arguments(rig), "ADDRESS"),
+        (arguments(rig, user.name), "--password-file"),
+        (arguments(rig, user.name, "--password-file", "-"), "the password is empty"),
+        (arguments(rig, user.name, "--password-file", "nowhere"), "nowhere"),
+        (arguments(rig, user.name, "--device", "my laptop"), "my laptop"),
+        (arguments(rig, user.name, "--tls", "ssl"), "implicit"),
+        (arguments(rig, user.name, "--host", ""), "--host"),
+    ):
+        done = init(command, folder)
+        assert done.returncode == 2, done.stderr
+        assert option in done.stderr
+    assert_nothing_is_there(folder)
+
+
+def test_only_the_kind_of_tls_that_a_port_speaks_is_found(rig: Rig, folder: Path) -> None:
+    user = rig.dovecot.add_user()
+    password = folder / "password"
+    password.write_text(f"{user.password}\n")
+    for port, tls in ((rig.dovecot.port, "starttls"), (rig.dovecot.tls_port, "implicit")):
+        command = [sys.executable, "-m", "proxy", "init", user.name, "--host", "localhost"]
+        more = ["--port", str(port), "--ca-file", str(rig.certificates.ca_file)]
+        target = folder / f"{tls}.toml"
+        end = ["--config", str(target), "--password-file", str(password)]
+        done = init([*command, *more, *end], folder)
+        assert done.returncode == 0, done.stderr
+        assert f'tls = "{tls}"' in target.read_text()
+        assert 'password_file = "password"' in target.read_text()
+        assert f"serve --config {target.name}" in done.stdout
+    assert not (folder / "secrets").exists()
+
+
+def test_a_provider_that_takes_oauth_alone_gets_the_lines_for_it(folder: Path) -> None:
+    done = init([sys.executable, "-m", "proxy", "init", "me@gmail.com"], folder)
+    assert done.returncode == 0, done.stderr
+    text = (folder / "proxy.toml").read_text()
+    assert 'provider = "gmail"' in text
+    assert "oauth_client_id" in text
+    assert "password_file" not in text
+    assert "account authorize me@gmail.com" in done.stdout
+    assert not (folder / "secrets").exists()
