@@ -96,5 +96,5 @@ def usual(port: int, tls: TlsMode | None) -> list[tuple[int, TlsMode]]:
 def _by_hand(address: str, host: str, port: int, tls: TlsMode) -> Found:
     found = recognized(Found("hand", host.lower(), port, tls, address))
     if found.provider is not None and found.provider.local_part:
-        return replace(found, username=address.rpartition("@")[0])
+        return replace(found, username=address.rpartition("@")[0] or address)
     return found
