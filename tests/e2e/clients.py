@@ -78,6 +78,9 @@ class Program(ABC):
         agent.chmod(0o700)
         return agent
 
+    def command(self) -> list[str]:
+        return [self.name]
+
     def run(self, *arguments: str) -> bytes:
         """Run it, and return what it printed."""
         # No variable of the person who runs the tests may change what the program does.
@@ -88,7 +91,7 @@ class Program(ABC):
             "LC_ALL": "C",
         }
         done = subprocess.run(
-            [self.name, *arguments],
+            [*self.command(), *arguments],
             cwd=self.folder,
             env=environment,
             stdin=subprocess.DEVNULL,
