@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,21 @@ def test_who_stops_it_leaves_nothing_behind(rig: Rig, folder: Path) -> None:
         terminal.interrupt()
         assert terminal.end() == 1
         assert "Traceback" not in terminal.screen
+    assert_nothing_is_there(folder)
+
+
+def test_who_stops_it_while_a_server_is_silent_leaves_nothing_behind(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        where = ["--host", "127.0.0.1", "--port", str(server.getsockname()[1]), "--tls", "none"]
+        command = [sys.executable, "-m", "proxy", "init", "alice", *where]
+        with Terminal(command, folder, environment()) as terminal:
+            terminal.wait_for("Password of alice: ")
+            terminal.type("secret")
+            connection, _ = server.accept()
+            with connection:
+                terminal.interrupt()
+                assert terminal.end() != 0
+            assert "Traceback" not in terminal.screen
     assert_nothing_is_there(folder)
 
 
