@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from proxy.config import writing
@@ -41,6 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
+@example("".join(map(chr, range(256))))
 def test_any_text_comes_back(text: str) -> None:
     assert tomllib.loads(f"key = {toml_text(text)}") == {"key": text}
 
