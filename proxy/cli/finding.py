@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 
 from proxy.cli.asking import Person, say
@@ -15,6 +16,9 @@ from proxy.services.discovery import Found, discover, recognized
 from proxy.services.upstream_trial import try_upstream
 
 SECURITY = {"implicit": "TLS", "starttls": "STARTTLS", "none": "no encryption"}
+
+PROBE_TIME = 15.0
+"""Seconds; a port that speaks another kind of TLS may wait for ever for us to begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +79,19 @@ def _tried(address: str, said: ByHand, world: World) -> Found:
     for port, tls in choices:
         say(f"Trying {said.host}, port {port}, {SECURITY[tls]} …")
         server = UpstreamServer(said.host, port, tls, said.ca_file)
-        trial = run(try_upstream(world, server, None))
-        if trial.error is None:
+        trouble = run(_trouble(world, server))
+        if trouble is None:
             return _by_hand(address, said.host, port, tls)
-        troubles.append(f"port {port}, {SECURITY[tls]}: {trial.error}")
+        troubles.append(f"port {port}, {SECURITY[tls]}: {trouble}")
     raise UpstreamUnreachable(f"no POP3 server on {said.host}:\n  " + "\n  ".join(troubles))
+
+
+async def _trouble(world: World, server: UpstreamServer) -> object | None:
+    try:
+        async with asyncio.timeout(PROBE_TIME):
+            return (await try_upstream(world, server, None)).error
+    except TimeoutError:
+        return f"no answer within {PROBE_TIME:.0f} seconds"
 
 
 def usual(port: int, tls: TlsMode | None) -> list[tuple[int, TlsMode]]:

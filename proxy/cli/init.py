@@ -78,6 +78,8 @@ def init(
         logs.configure("error", "text")
         config = config.absolute()
         _must_be_free(config)
+        if not config.parent.is_dir():
+            raise BadRequest(f"{config.parent} is no folder")
         said = _said(host, port, tls, username, ca_file)
         devices = device or DEVICES
         _check(listen, devices)
@@ -101,7 +103,7 @@ def init(
             listen_tls=listen,
             certificate_names=tuple(filter(None, [lan_address()])),
         )
-        files = [NewFile(config, render(answers).encode(), 0o644)]
+        files = [NewFile(config, _text(answers), 0o644)]
         if password and password_file in ("", STDIN):
             files.insert(0, NewFile(secret, password + b"\n", 0o600))
         write_new(*files)
@@ -134,9 +136,8 @@ def _check(listen: str, devices: list[str]) -> None:
 
 def _login(name: str) -> str:
     try:
-        name.encode()
         return values.login(name)
-    except (WrongValue, UnicodeError):
+    except WrongValue:
         raise BadRequest(f"{name!r} is no address") from None
 
 
@@ -205,6 +206,13 @@ def _explain(found: Found, trial: Trial) -> None:
                 f"  It may also be that the last login is less than {minutes:.0f} min ago. Close "
                 "other mail programs,\n  wait so long, and try again."
             )
+
+
+def _text(answers: Answers) -> bytes:
+    try:
+        return render(answers).encode()
+    except UnicodeEncodeError:
+        raise BadRequest("a path that is not UTF-8 cannot stand in the configuration") from None
 
 
 def _named(password_file: str, secret: Path, config: Path) -> str:

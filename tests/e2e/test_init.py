@@ -187,6 +187,7 @@ def test_without_a_terminal_it_names_the_option_that_is_missing(rig: Rig, folder
         (arguments(rig, user.name, "--password-file", "nowhere"), "nowhere"),
         (arguments(rig, user.name, "--device", "my laptop"), "my laptop"),
         (arguments(rig, user.name, "--tls", "ssl"), "implicit"),
+        (arguments(rig, user.name, "--config", "nowhere/proxy.toml"), "nowhere"),
         (arguments(rig, user.name, "--host", ""), "--host"),
     ):
         done = init(command, folder)
