@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from proxy.app import upstream_world
+from proxy.cli import finding
 from proxy.cli.asking import Person
 from proxy.cli.finding import ByHand, find, usual
 from proxy.config.schema import Settings
-from proxy.domain.errors import BadRequest, NotFound
+from proxy.domain.errors import BadRequest, NotFound, UpstreamUnreachable
 from proxy.interfaces.lookup import Srv
 from proxy.services.discovery import Found
 
@@ -71,3 +74,12 @@ def test_no_password_goes_out_in_clear_unless_that_was_said() -> None:
     for port in (0, 110, 995, 1110):
         assert all(tls != "none" for _, tls in usual(port, None))
     assert usual(0, "none") == [(110, "none")]
+
+
+def test_a_port_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "PROBE_TIME", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(UpstreamUnreachable) as caught:
+            found("alice", ByHand("127.0.0.1", port, None, "", ""))
+    assert str(caught.value).count("no answer") == 2
