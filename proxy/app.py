@@ -30,7 +30,7 @@ from proxy.domain.facts import CertificateLoaded, CertificateUnusable
 from proxy.domain.policy import LimitsPolicy, SessionPolicy
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Network, World
-from proxy.services.admin_names import Report
+from proxy.services.admin_names import Report, unheard
 from proxy.services.core import Core
 from proxy.services.listeners import Listeners, Wanted
 from proxy.web.control import call_running, start_control
@@ -206,7 +206,7 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
 
 
 async def administer(
-    settings: Settings, command: str, arguments: dict[str, Any], report: Report
+    settings: Settings, command: str, arguments: dict[str, Any], report: Report = unheard
 ) -> Any:
     """Run an operator's command in the running proxy, or on the store of a stopped one.
 

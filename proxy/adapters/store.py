@@ -12,11 +12,12 @@ from proxy.adapters.sqlite.connection import Connect, connect_in_thread
 from proxy.adapters.sqlite.database import Database, open_database, storage_errors
 from proxy.adapters.sqlite.messages import Messages
 from proxy.adapters.sqlite.records import Records
+from proxy.adapters.sqlite.seen import SeenUids
 from proxy.adapters.sqlite.views import ViewsAndCommits
 from proxy.domain.errors import DataDirInUse, StoreUnavailable
 
 
-class SqliteStore(AccountsAndDevices, ViewsAndCommits, Messages, Records):
+class SqliteStore(AccountsAndDevices, ViewsAndCommits, Messages, Records, SeenUids):
     """`interfaces.store.Store`; use `open_store` to get one."""
 
     def __init__(self, database: Database, blobs: Blobs, lock: int | None) -> None:

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from proxy import __version__
-from proxy.cli import accounts, certificates, consent, devices, init, messages, service, upkeep
+from proxy.cli import (
+    accounts,
+    certificates,
+    consent,
+    devices,
+    import_seen,
+    init,
+    messages,
+    service,
+    upkeep,
+)
 
 app = typer.Typer(
     name="pop3-sync-proxy",
@@ -22,6 +32,7 @@ service.add_commands(app)
 upkeep.add_commands(app)
 app.command()(certificates.certificate)
 devices.app.command("certificate")(certificates.device_certificate)
+devices.app.command("import-seen")(import_seen.import_seen)
 accounts.app.command("authorize")(consent.authorize)
 accounts.app.command("set-password")(consent.set_password)
 app.add_typer(accounts.app, name="account")

@@ -211,6 +211,18 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
+class Imported:
+    """What came of UIDLs that a device's program had kept."""
+
+    known: int
+    """UIDLs of messages that are now marked, or were before."""
+    waiting: int
+    """UIDLs of which no message has come so far."""
+    ambiguous: int
+    """UIDLs that several messages have had; none of those is marked."""
+
+
+@dataclass(frozen=True, slots=True)
 class Holding:
     """Who has one message: what retention decides on."""
 

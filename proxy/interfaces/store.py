@@ -19,6 +19,7 @@ from proxy.domain.model import (
     Device,
     Fetched,
     Holding,
+    Imported,
     KnownMessage,
     Message,
     MessageRecord,
@@ -125,7 +126,8 @@ class Devices(Protocol):
         """Forget the device and its deliveries."""
 
     async def reset_device(self, device_id: int) -> None:
-        """Forget its deliveries and its `since`: the next view shows all mail in the store."""
+        """Forget its deliveries, its imported UIDLs and its `since`: the next view shows all mail
+        in the store."""
 
     async def note_seen(self, device_id: int, *, at: float) -> None: ...
 
@@ -220,6 +222,29 @@ class Syncing(Protocol):
         """
 
 
+class Seen(Protocol):
+    """What devices had before they came to the proxy, by upstream's UIDLs."""
+
+    async def import_seen(
+        self, device_id: int, uids: Collection[str], *, slashes_lost: bool, at: float
+    ) -> Imported:
+        """The device has had these: each is retrieved and deleted on it, now or when it comes.
+
+        With `slashes_lost` each "-" may have been "/" upstream. A UIDL that has named more than
+        one message of the account marks none: the device may have had either. Doing it twice is
+        harmless.
+        """
+
+    async def note_unlisted(
+        self, account_id: int, listed: Collection[str], *, before: float
+    ) -> None:
+        """UIDLs imported before this time and not listed are gone, or not shown yet.
+
+        From now on each counts only for a message that arrived before it was imported: upstream may
+        have given it to other mail.
+        """
+
+
 class Records(Protocol):
     """What an operator looks at and repairs."""
 
@@ -250,7 +275,7 @@ class Records(Protocol):
         """Accounts with a message of this digest that is not purged."""
 
 
-class Store(Accounts, Devices, Views, Syncing, Records, Protocol):
+class Store(Accounts, Devices, Views, Syncing, Seen, Records, Protocol):
     """The whole store."""
 
     async def secret(self, name: str, *, fresh: bytes) -> bytes:

@@ -16,8 +16,9 @@ from proxy.domain.model import Account, AccountSize, is_valid_device_name
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
 from proxy.services.admin_messages import MessageCommands
-from proxy.services.admin_names import Names, Report, Row
+from proxy.services.admin_names import Names, Report, Row, unheard
 from proxy.services.credentials import ScramSecrets, app_password_hash, new_app_password
+from proxy.services.import_seen import ImportSeen
 from proxy.services.janitor import Janitor
 from proxy.services.logins import since
 from proxy.services.syncs import Syncs
@@ -47,8 +48,9 @@ class Admin:
         self._names = Names(store, directory, world.clock)
         self._messages = MessageCommands(store, world.clock, self._names)
         self._upkeep = Upkeep(store, directory, self._names, syncs, janitor)
+        self.import_seen = ImportSeen(store, world.clock, directory).run
 
-    async def call(self, command: str, arguments: dict[str, Any], report: Report) -> Any:
+    async def call(self, command: str, arguments: dict[str, Any], report: Report = unheard) -> Any:
         """Run a command by its name, such as "device add".
 
         Raises:
@@ -68,6 +70,7 @@ class Admin:
             "device rename": self.device_rename,
             "device remove": self.device_remove,
             "device reset": self.device_reset,
+            "device import-seen": self.import_seen,
             "device mark-delivered": self.device_mark_delivered,
             "message list": self._messages.list,
             "message show": self._messages.show,

@@ -18,6 +18,10 @@ Report = Callable[[int, int], Awaitable[None]]
 """Told how much of a long command is done, and of how much; any unit."""
 
 
+async def unheard(_done: int, _total: int) -> None:
+    """Nobody waits for a report."""
+
+
 class Names:
     def __init__(self, store: Store, directory: Directory, clock: Clock) -> None:
         self._store = store

@@ -83,7 +83,7 @@ class AccountSync:
             UpstreamUnreachable, UpstreamBusy, StoreUnavailable: cut short; what had come down whole
                 is kept.
         """
-        started = asyncio.get_running_loop().time()
+        started, listed_at = asyncio.get_running_loop().time(), self._clock.now()
         due = await self._due()
         mark = None if due else self._usable_mark()
         seen = await self._session.overview(listing=mark is None)
@@ -97,6 +97,7 @@ class AccountSync:
         known = await self._store.known(self._account.id)
         self._check_uidl(listing, known)
         plan = plan_sync(listing, known)
+        await self._note_unlisted(plan, listing, listed_at)
         found = await self._reconcile(plan)
         await self._fetch.run(found)
         left = await self._note_listing(plan, found, known)
@@ -163,6 +164,12 @@ class AccountSync:
                 if len(found.sightings) >= SIGHTINGS:
                     await self._fetch.note_sightings(found)
         return found
+
+    async def _note_unlisted(self, plan: Plan, listing: Listing, listed_at: float) -> None:
+        """What devices had before, and is not here, may come back as other mail's UIDL."""
+        uids = [entry.uid for entry in listing.entries]
+        if not plan.suspicious and all(uids):
+            await self._store.note_unlisted(self._account.id, uids, before=listed_at)
 
     async def _note_listing(
         self, plan: Plan, found: Reconciliation, known: Sequence[KnownMessage]

@@ -23,8 +23,8 @@ from proxy.services.admin_names import Report
 SOCKET_PATH_LIMIT = 100
 """Octets; the kernel's limit is 104 to 108."""
 
-REQUEST_LIMIT = 64 * 1024 * 1024
-"""Octets: the UIDLs of half a million messages."""
+BODY_LIMIT = 80 * 1024 * 1024
+"""Octets of a command: room for all UIDLs of the largest file that `device import-seen` reads."""
 
 
 def socket_path(data_dir: Path) -> Path:
@@ -67,7 +67,7 @@ async def start_control(data_dir: Path, admin: Admin) -> ControlServer:
         await say(**say_result)
         return answer
 
-    app = web.Application(client_max_size=REQUEST_LIMIT)
+    app = web.Application(client_max_size=BODY_LIMIT)
     app.router.add_post("/call", call)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

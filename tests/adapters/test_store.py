@@ -25,10 +25,11 @@ from proxy.adapters.store import SqliteStore, open_store
 from proxy.domain.errors import DataDirInUse, StoreTooNew, StoreUnavailable
 from proxy.domain.model import Account
 from proxy.interfaces.store import Store
+from tests.interfaces.seen_contract import SeenContract
 from tests.interfaces.store_contract import NOW, StoreContract, add, commit, fetched
 
 
-class TestOnThreads(StoreContract):
+class TestOnThreads(StoreContract, SeenContract):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = await open_store(tmp_path)
@@ -36,7 +37,7 @@ class TestOnThreads(StoreContract):
         await store.close()
 
 
-class TestInline(StoreContract):
+class TestInline(StoreContract, SeenContract):
     """As under simulation."""
 
     @pytest.fixture

@@ -229,6 +229,7 @@ class AccountsAndDevices:
     async def reset_device(self, device_id: int) -> None:
         async with self._change_people(device=device_id) as change:
             await change.execute("DELETE FROM delivery WHERE device_id = ?", (device_id,))
+            await change.execute("DELETE FROM seen_uid WHERE device_id = ?", (device_id,))
             await change.execute("UPDATE device SET since = NULL WHERE id = ?", (device_id,))
 
     async def note_seen(self, device_id: int, *, at: float) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from proxy.adapters.blobs import BlobLost, Blobs, to_the_end
 from proxy.adapters.sqlite.connection import Connection, Row
 from proxy.adapters.sqlite.database import Database, storage_errors
+from proxy.adapters.sqlite.seen import any_seen, mark_seen
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.model import (
     Fetched,
@@ -110,6 +111,8 @@ class Messages:
                     _INSERT,
                     [_row(account_id, uid, one, at) for uid, one in zip(uids, new, strict=True)],
                 )
+                if new and await any_seen(change, account_id):
+                    await mark_seen(change, await _named(change, account_id, uids, new), at)
                 for one in fetched:
                     if one.repairs is not None:
                         await self._repair(change, one.repairs, one.blob.digest)
@@ -151,6 +154,8 @@ class Messages:
                 "upstream_uid = ?, upstream_octets = ? WHERE id = ?",
                 [(s.upstream_uid, s.upstream_octets, s.message_id) for s in seen],
             )
+            if seen and await any_seen(change, account_id):
+                await mark_seen(change, [(s.message_id, s.upstream_uid) for s in seen], at)
 
     async def holdings(
         self, account_id: int, *, present: bool, retention: RetentionPolicy, at: float
@@ -229,6 +234,19 @@ def _row(account_id: int, uid: str, one: Fetched, at: float) -> Row:
         one.received_at,
         at,
     )
+
+
+async def _named(
+    change: Connection, account_id: int, uids: Sequence[str], new: Sequence[Fetched]
+) -> list[tuple[int, str]]:
+    """Ids of messages just inserted under these uids, and what upstream calls each."""
+    rows = await change.fetch(
+        "SELECT uid, id FROM message WHERE account_id = ? "
+        "AND uid IN (SELECT value FROM json_each(?))",
+        (account_id, json.dumps(list(uids))),
+    )
+    ids: dict[str, int] = dict(rows)
+    return [(ids[uid], one.upstream_uid) for uid, one in zip(uids, new, strict=True)]
 
 
 async def free_uids(

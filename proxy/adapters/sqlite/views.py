@@ -11,7 +11,7 @@ from proxy.adapters.sqlite.database import Database
 from proxy.domain.model import Message
 from proxy.domain.policy import ViewKind
 
-_MARK = """
+MARK = """
 INSERT INTO delivery (device_id, message_id, retrieved_at, deleted_at)
 SELECT device.id, message.id, ?, ? FROM device JOIN message USING (account_id)
 WHERE device.id = ? AND message.id = ?
@@ -129,7 +129,7 @@ class ViewsAndCommits:
             )
             for message_id in {*commit.retrieved, *deleted}
         ]
-        await change.executemany(_MARK, marks)
+        await change.executemany(MARK, marks)
         if not commit.everywhere or not deleted:
             return set()
         # A device removed meanwhile has no account, and deletes nothing from the others.
