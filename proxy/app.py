@@ -16,6 +16,7 @@ from proxy.adapters.clock import SystemClock
 from proxy.adapters.device_certificate import CertificateSource, OwnIssuer
 from proxy.adapters.entropy import SystemEntropy
 from proxy.adapters.logs import LogObserver
+from proxy.adapters.machine import space, watch_loop
 from proxy.adapters.net import SocketNetwork
 from proxy.adapters.observers import TeeObserver
 from proxy.adapters.passwords import Argon2Passwords
@@ -49,7 +50,8 @@ class App:
         self._hurry = hurry
         self._store = store
         self._network = SocketNetwork(None)
-        self._metrics = PrometheusObserver()
+        names = settings.http.account_names_in_metrics
+        self._metrics = PrometheusObserver(account_names=names)
         self._observer = TeeObserver([LogObserver(), self._metrics])
         self._directory = directory_of(settings)
         self.core = Core(
@@ -59,7 +61,9 @@ class App:
             self._directory,
             settings.pop3,
             settings.limits,
+            names_in_metrics=names,
         )
+        self._metrics.follow(self.core.load, partial(space, settings.data_dir))
         self._certificate = certificate_of(settings)
         self._certificate_state: object = None
         self._load_certificate()
@@ -77,8 +81,12 @@ class App:
         await self._listeners.follow(self._wanted(self._settings))
         control = await start_control(self._settings.data_dir, self.core.admin)
         stack.push_async_callback(control.close)
-        watch = asyncio.create_task(self._follow_certificate())
-        stack.callback(watch.cancel)
+        for watch in (
+            self._follow_certificate(),
+            self.core.surveyor.work(self._metrics.show),
+            watch_loop(self._metrics.timer_was_late),
+        ):
+            stack.callback(asyncio.create_task(watch).cancel)
         self._listening = True
         await self.core.load_passwords()
         self.core.syncs.follow_directory()
@@ -114,13 +122,16 @@ class App:
             self._certificate = before
             self._load_certificate()
             raise
-        later = [
-            key
-            for key in ("data_dir", "secrets")
-            if getattr(settings, key) != getattr(self._settings, key)
-        ]
+        now = self._settings
+        later = [k for k in ("data_dir", "secrets") if getattr(settings, k) != getattr(now, k)]
+        names = now.http.account_names_in_metrics
+        if settings.http.account_names_in_metrics != names:
+            later.append("http.account_names_in_metrics")
         self._settings = replace(
-            settings, data_dir=self._settings.data_dir, secrets=self._settings.secrets
+            settings,
+            data_dir=now.data_dir,
+            secrets=now.secrets,
+            http=replace(settings.http, account_names_in_metrics=names),
         )
         self.core.follow(settings.pop3, settings.limits)
         self._directory.replace(directory_of(settings))
@@ -221,7 +232,15 @@ async def administer(
     try:
         directory = directory_of(settings)
         world = _world(SocketNetwork(None), settings)
-        core = Core(world, store, LogObserver(), directory, SessionPolicy(), LimitsPolicy())
+        core = Core(
+            world,
+            store,
+            LogObserver(),
+            directory,
+            SessionPolicy(),
+            LimitsPolicy(),
+            names_in_metrics=settings.http.account_names_in_metrics,
+        )
         await core.load_passwords()
         try:
             return await core.admin.call(command, arguments, report)

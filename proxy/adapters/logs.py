@@ -25,16 +25,19 @@ from proxy.domain.facts import (
     DeviceEnrolled,
     Fact,
     ListingDoubted,
+    LoggedIn,
+    LoginPutOff,
     LoginRefused,
+    MessageFetched,
     MessageSkipped,
     Purged,
     SessionEnded,
     SessionStarted,
     SyncFailed,
     SyncFinished,
-    SyncStarted,
     UidlsChanged,
     Unexpected,
+    UpstreamLoggedIn,
 )
 from proxy.interfaces.observer import work_id
 
@@ -48,9 +51,12 @@ Part = Literal["sessions", "syncs", "store"]
 _PARTS: Mapping[type, Part] = {
     SessionStarted: "sessions",
     SessionEnded: "sessions",
+    LoggedIn: "sessions",
+    LoginPutOff: "sessions",
     LoginRefused: "sessions",
     DeviceEnrolled: "sessions",
-    SyncStarted: "syncs",
+    UpstreamLoggedIn: "syncs",
+    MessageFetched: "syncs",
     SyncFinished: "syncs",
     SyncFailed: "syncs",
     MessageSkipped: "syncs",
@@ -62,9 +68,12 @@ _PARTS: Mapping[type, Part] = {
 
 _LEVELS: Mapping[type, Level] = {
     SessionStarted: "debug",
-    SyncStarted: "debug",
+    LoggedIn: "debug",
+    LoginPutOff: "warning",
     LoginRefused: "warning",
     DeviceEnrolled: "info",
+    UpstreamLoggedIn: "debug",
+    MessageFetched: "debug",
     SyncFailed: "warning",
     MessageSkipped: "warning",
     UidlsChanged: "warning",
@@ -99,13 +108,14 @@ _PERSONAL = {"peer"}
 
 
 class LogObserver:
-    """One log record per fact; its fields are the record's."""
+    """One log record per fact; its fields are the record's, but for those that are not shown."""
 
     def observe(self, fact: Fact) -> None:
         level, threshold = _level(fact), _thresholds[_PARTS.get(type(fact), "")]
         if LEVELS[level] < threshold:
             return
-        record = {field.name: _plain(getattr(fact, field.name)) for field in fields(fact)}
+        shown = (field.name for field in fields(fact) if field.repr)
+        record = {name: _plain(getattr(fact, name)) for name in shown}
         if level == "info" and threshold > LEVELS["debug"]:
             for name in _PERSONAL:
                 record.pop(name, None)

@@ -1,13 +1,13 @@
-"""Facts as Prometheus metrics, in a registry of their own.
+"""Facts as Prometheus metrics, in a registry of their own; docs/metrics.md lists them all.
 
-Label values come from closed sets: enumerations, names of error classes, and account names, of
-which the facts carry only those that exist. Past `MAX_ACCOUNTS` of them, and for a fact without
-one, the label is "other".
+Label values come from closed sets: enumerations, names of error classes, and accounts and devices
+that exist. `AccountLabels` bounds how many of those there are.
 """
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Iterable
 from typing import get_args
 
 from prometheus_client import (
@@ -21,16 +21,21 @@ from prometheus_client import (
 from prometheus_client.process_collector import ProcessCollector
 
 from proxy import __version__
-from proxy.adapters.clock import SystemClock
+from proxy.adapters.prometheus_gauges import Gauges
+from proxy.adapters.prometheus_labels import PREFIX, AccountLabels
 from proxy.domain.facts import (
     BlobDamaged,
     CertificateLoaded,
     CertificateUnusable,
+    Command,
     DeviceEnrolled,
     Ending,
     Fact,
     ListingDoubted,
+    LoggedIn,
+    LoginPutOff,
     LoginRefused,
+    MessageFetched,
     MessageSkipped,
     Purged,
     Refusal,
@@ -39,127 +44,182 @@ from proxy.domain.facts import (
     SyncFinished,
     UidlsChanged,
     Unexpected,
+    UpstreamLoggedIn,
 )
-from proxy.interfaces.world import Clock
+from proxy.domain.survey import AccountState, Load, Space
 
-PREFIX = "pop3_sync"
+ACCEPTED, UNAVAILABLE = "accepted", "unavailable"
+"""Results of logins, beside those of `Refusal`; the second for who is told to try again later."""
 
-MAX_ACCOUNTS = 1000
-"""Accounts with series of their own: each has about ten, and a server has to hold them all."""
-
-OTHER = "other"
-
+# Upper bounds in seconds.
 SESSION_BUCKETS = (0.005, 0.02, 0.1, 0.5, 2, 10, 30, 120, 600, 3600)
-"""Seconds: from a poll that finds nothing to a session that is kept open."""
-
+"""From a poll that finds nothing to a session that is kept open."""
+LOGIN_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60)
+"""From a login that needs nobody to one that waits for a sync."""
 SYNC_BUCKETS = (0.05, 0.2, 0.5, 1, 2, 5, 10, 30, 120, 600, 3600)
-"""Seconds: from an unchanged mailbox to the first sync of a large one."""
+"""From an unchanged mailbox to the first sync of a large one."""
+UPSTREAM_LOGIN_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 300)
+FETCH_BUCKETS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.5, 2, 10, 60, 600)
+"""From a small message that was asked for ahead to a large one over a slow line."""
+LAG_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 
 
 class PrometheusObserver:
-    """Counts facts; `render` is the page that Prometheus fetches."""
+    """Counts facts and shows states; `render` is the page that Prometheus fetches."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
-        """`clock` dates successful syncs; None: the machine's."""
-        self._clock = clock or SystemClock()
-        self._accounts: dict[str, str] = {}
+    def __init__(self, *, account_names: bool = False) -> None:
+        """`account_names`: labels name accounts as they are called."""
+        self._labels = AccountLabels(named=account_names)
         self.registry = CollectorRegistry()
         # When each counter began doubles the page and tells nothing the process's start does not.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=self.registry)
+        Gauge(
+            "build_info",
+            "The program's version.",
+            ["version", "python"],
+            namespace=PREFIX,
+            registry=self.registry,
+        ).labels(__version__, platform.python_version()).set(1)
+        self._gauges = Gauges(self._labels)
+        self.registry.register(self._gauges)
+        self._make_metrics_of_devices()
+        self._make_metrics_of_upstreams()
+        self._make_metrics_of_the_process()
+
+    def _make_metrics_of_devices(self) -> None:
         self._sessions = self._counter(
             "sessions", "Device sessions that ended, by how or by which limit.", "ended"
         )
         self._session_seconds = self._histogram(
-            "session_seconds", "Length of device sessions.", SESSION_BUCKETS
+            "session_duration_seconds", "Length of device sessions.", SESSION_BUCKETS
         )
-        self._refused = self._counter(
-            "logins_refused", "Logins of devices that were refused, by why.", "why"
+        self._logins = self._counter("logins", "Logins of devices, by what came of them.", "result")
+        self._login_seconds = self._histogram(
+            "login_duration_seconds",
+            "Time that accepted logins of devices took, a sync they waited for included.",
+            LOGIN_BUCKETS,
         )
-        self._enrolled = self._counter("devices_enrolled", "Devices created by their first login.")
+        self._commands = self._counter(
+            "commands", "Commands of sessions that ended, the refused ones too.", "command"
+        )
         self._retrieved = self._counter("messages_retrieved", "Messages sent whole to devices.")
         self._deleted = self._counter("messages_deleted", "Messages that devices deleted.")
-        self._octets_in = self._counter("octets_received", "Octets received from devices.")
-        self._octets_out = self._counter("octets_sent", "Octets sent to devices.")
-        self._syncs = self._counter("syncs", "Upstream sessions.", "account", "result")
+        self._octets_in = self._counter("device_received_bytes", "Octets received from devices.")
+        self._octets_out = self._counter("device_sent_bytes", "Octets sent to devices.")
+        self._enrolled = self._counter("devices_enrolled", "Devices created by their first login.")
+        # A series that appears with its first event shows no rate for it.
+        for ended in get_args(Ending):
+            self._sessions.labels(ended)
+        for result in (ACCEPTED, UNAVAILABLE, *get_args(Refusal)):
+            self._logins.labels(result)
+        for command in get_args(Command):
+            self._commands.labels(command)
+
+    def _make_metrics_of_upstreams(self) -> None:
+        self._syncs = self._counter("syncs", "Syncs, by what came of them.", "account", "result")
         self._sync_seconds = self._histogram(
-            "sync_seconds", "Length of successful syncs.", SYNC_BUCKETS
+            "sync_duration_seconds", "Length of successful syncs.", SYNC_BUCKETS
+        )
+        self._upstream_login_seconds = self._histogram(
+            "upstream_login_duration_seconds",
+            "Time from connecting to upstream until it accepted the login.",
+            UPSTREAM_LOGIN_BUCKETS,
+        )
+        self._fetch_seconds = self._histogram(
+            "fetch_duration_seconds",
+            "Time from waiting for a message to its last octet.",
+            FETCH_BUCKETS,
         )
         self._fetched = self._counter("messages_fetched", "Messages fetched.", "account")
-        self._octets_fetched = self._counter("octets_fetched", "Octets of them.", "account")
-        self._expunged = self._counter("expunged", "Messages deleted upstream.", "account")
+        self._octets_fetched = self._counter("fetched_bytes", "Octets of them.", "account")
+        self._expunged = self._counter("messages_expunged", "Messages deleted upstream.", "account")
         self._unfetched = self._counter(
-            "messages_unfetched", "Messages upstream listed but would not hand out.", "account"
-        )
-        self._errors = self._counter(
-            "upstream_errors", "Syncs that failed, by kind of error.", "account", "kind"
-        )
-        self._success = self._gauge(
-            "last_success_timestamp_seconds", "When the last successful sync ended.", "account"
-        )
-        self._doubted = self._counter(
-            "listings_doubted", "Listings in which all known mail was missing.", "account"
+            "messages_unfetched", "Messages upstream listed that a sync did not fetch.", "account"
         )
         self._skipped = self._counter(
             "messages_skipped", "Messages left upstream: too large, or malformed.", "account"
         )
-        self._consent = self._gauge(
-            "consent_needed", "1: a person has to authorize the account.", "account"
+        self._errors = self._counter(
+            "upstream_errors", "Syncs that failed, by kind of error.", "account", "kind"
         )
         self._renamed = self._counter(
             "uidls_changed", "Known messages recognised under other UIDLs.", "account"
         )
+        self._doubted = self._counter(
+            "listings_doubted", "Listings in which all known mail was missing.", "account"
+        )
+
+    def _make_metrics_of_the_process(self) -> None:
         self._damaged = self._counter("blobs_damaged", "Stored messages missing or damaged.")
         self._purged = self._counter("messages_purged", "Messages removed from the store.")
-        self._octets_purged = self._counter("octets_purged", "Octets of them.")
-        self._certificate_end = self._gauge(
-            "certificate_not_after_timestamp_seconds", "When our certificate expires."
-        )
+        self._octets_purged = self._counter("purged_bytes", "Octets of them.")
         self._certificate_errors = self._counter(
             "certificate_errors", "Changed certificates that could not be loaded."
         )
         self._unexpected = self._counter("unexpected_errors", "Errors nobody planned for: bugs.")
-        # A series that appears with its first event shows no rate for it.
-        for ended in get_args(Ending):
-            self._sessions.labels(ended)
-        for why in get_args(Refusal):
-            self._refused.labels(why)
-        self._gauge("build_info", "The program's version.", "version", "python").labels(
-            __version__, platform.python_version()
-        ).set(1)
+        self._lag = self._histogram(
+            "event_loop_lag_seconds", "How late a timer of one second fires.", LAG_BUCKETS
+        )
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format 0.0.4."""
         return generate_latest(self.registry)
 
+    def follow(self, load: Callable[[], Load], space: Callable[[], Space | None]) -> None:
+        """Show these, asked for with every page."""
+        self._gauges.load, self._gauges.space = load, space
+
+    def show(self, accounts: Iterable[AccountState]) -> None:
+        """Show this state until the next one."""
+        for label in self._gauges.show(accounts):
+            for result in ("ok", "failed"):
+                self._syncs.labels(label, result)
+            for counter in (self._fetched, self._octets_fetched, self._skipped, self._unfetched):
+                counter.labels(label)
+
+    def timer_was_late(self, seconds: float) -> None:
+        self._lag.observe(seconds)
+
     def observe(self, fact: Fact) -> None:
         match fact:
+            case MessageFetched():
+                account = self._labels.of(fact.account)
+                self._fetched.labels(account).inc()
+                self._octets_fetched.labels(account).inc(fact.octets)
+                self._fetch_seconds.observe(fact.seconds)
             case SessionEnded():
                 self._session_ended(fact)
+            case LoggedIn():
+                self._logins.labels(ACCEPTED).inc()
+                self._login_seconds.observe(fact.seconds)
+            case LoginPutOff():
+                self._logins.labels(UNAVAILABLE).inc()
+            case LoginRefused():
+                self._logins.labels(fact.refusal).inc()
+            case DeviceEnrolled():
+                self._enrolled.inc()
             case SyncFinished():
                 self._sync_finished(fact)
             case SyncFailed():
-                account = self._label(fact.account)
+                account = self._labels.of(fact.account)
                 self._syncs.labels(account, "failed").inc()
                 self._errors.labels(account, fact.kind).inc()
-                self._consent.labels(account).set(fact.kind == "ConsentNeeded")
-            case LoginRefused():
-                self._refused.labels(fact.refusal).inc()
-            case DeviceEnrolled():
-                self._enrolled.inc()
+            case UpstreamLoggedIn():
+                self._upstream_login_seconds.observe(fact.seconds)
             case ListingDoubted():
-                self._doubted.labels(self._label(fact.account)).inc()
+                self._doubted.labels(self._labels.of(fact.account)).inc()
             case MessageSkipped():
-                self._skipped.labels(self._label(fact.account)).inc()
+                self._skipped.labels(self._labels.of(fact.account)).inc()
             case UidlsChanged():
-                self._renamed.labels(self._label(fact.account)).inc(fact.recognised)
+                self._renamed.labels(self._labels.of(fact.account)).inc(fact.recognised)
             case BlobDamaged():
                 self._damaged.inc()
             case Purged():
                 self._purged.inc(fact.messages)
                 self._octets_purged.inc(fact.octets)
             case CertificateLoaded():
-                self._certificate_end.set(fact.not_after)
+                self._gauges.certificate_end = fact.not_after
             case CertificateUnusable():
                 self._certificate_errors.inc()
             case Unexpected():
@@ -168,40 +228,22 @@ class PrometheusObserver:
     def _session_ended(self, fact: SessionEnded) -> None:
         self._sessions.labels(fact.ended).inc()
         self._session_seconds.observe(fact.seconds)
+        for command, count in fact.commands.items():
+            self._commands.labels(command).inc(count)
         self._retrieved.inc(fact.retrieved)
         self._deleted.inc(fact.deleted)
         self._octets_in.inc(fact.octets_in)
         self._octets_out.inc(fact.octets_out)
 
     def _sync_finished(self, fact: SyncFinished) -> None:
-        account = self._label(fact.account)
+        account = self._labels.of(fact.account)
         self._syncs.labels(account, "ok").inc()
         self._sync_seconds.observe(fact.seconds)
-        self._fetched.labels(account).inc(fact.fetched)
-        self._octets_fetched.labels(account).inc(fact.octets)
         self._expunged.labels(account).inc(fact.expunged)
         self._unfetched.labels(account).inc(fact.failed)
-        self._consent.labels(account).set(0)
-        if account != OTHER:
-            self._success.labels(account).set(self._clock.now())
-
-    def _label(self, account: str) -> str:
-        if not account:
-            return OTHER
-        label = self._accounts.get(account)
-        if label is None:
-            if len(self._accounts) >= MAX_ACCOUNTS:
-                return OTHER
-            # A name may hold octets that are no text; the page has to be UTF-8.
-            label = account.encode(errors="backslashreplace").decode()
-            self._accounts[account] = label
-        return label
 
     def _counter(self, name: str, help: str, *labels: str) -> Counter:
         return Counter(name, help, labels, namespace=PREFIX, registry=self.registry)
-
-    def _gauge(self, name: str, help: str, *labels: str) -> Gauge:
-        return Gauge(name, help, labels, namespace=PREFIX, registry=self.registry)
 
     def _histogram(self, name: str, help: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, help, buckets=buckets, namespace=PREFIX, registry=self.registry)

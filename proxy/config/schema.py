@@ -70,6 +70,8 @@ class SecretsSettings:
 class HttpSettings:
     listen: Address = Address("127.0.0.1:9110")
     """"": no HTTP at all."""
+    account_names_in_metrics: bool = False
+    """Whether labels are the names of accounts, addresses as a rule; if not, hashes of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Ending = Literal[
@@ -28,6 +29,27 @@ Refusal = Literal["credentials", "too_many_failures", "too_many_upstream"]
 """Why a login was refused: it is not to be accepted; too many failed from that address; or upstream
 has refused too many to be asked again."""
 
+Command = Literal[
+    "CAPA",
+    "USER",
+    "PASS",
+    "AUTH",
+    "STLS",
+    "UTF8",
+    "LANG",
+    "QUIT",
+    "STAT",
+    "LIST",
+    "UIDL",
+    "RETR",
+    "TOP",
+    "DELE",
+    "NOOP",
+    "RSET",
+    "other",
+]
+"""What devices ask; "other" is what nobody knows."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionStarted:
@@ -52,6 +74,28 @@ class SessionEnded:
     octets_in: int
     octets_out: int
     seconds: float
+    commands: Mapping[str, int] = field(default_factory=dict, repr=False)
+    """How often each `Command` came. Not shown, since a log is no place for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    account: str
+    device: str
+    seconds: float
+    """From the command that completed the login to its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginPutOff:
+    """Nobody could judge the login, or its maildrop could not be opened."""
+
+    peer: str
+    account: str
+    """The login name as it was given."""
+    kind: str
+    """Name of the error's class."""
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +114,20 @@ class DeviceEnrolled:
 
 
 @dataclass(frozen=True, slots=True)
-class SyncStarted:
+class UpstreamLoggedIn:
     account: str
-    """The login name; of a name that is no account, empty."""
+    seconds: float
+    """From connecting on."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFetched:
+    """A message came whole, be it new or not."""
+
+    account: str
+    octets: int
+    seconds: float
+    """From when its answer was waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +227,12 @@ class Unexpected:
 Fact = (
     SessionStarted
     | SessionEnded
+    | LoggedIn
+    | LoginPutOff
     | LoginRefused
     | DeviceEnrolled
-    | SyncStarted
+    | UpstreamLoggedIn
+    | MessageFetched
     | SyncFinished
     | SyncFailed
     | MessageSkipped

@@ -173,6 +173,10 @@ class Views(Protocol):
         `everywhere`, `deleted` messages are hidden from all devices and due upstream.
         """
 
+    @property
+    def commits_waiting(self) -> int:
+        """Sessions whose marks are on their way to the disk. In memory, no I/O."""
+
 
 class Syncing(Protocol):
     async def known(self, account_id: int) -> list[KnownMessage]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from proxy.domain.directory import Directory
 from proxy.domain.errors import BadRequest, NotFound
+from proxy.domain.labels import metrics_label
 from proxy.domain.model import Account, AccountSize, is_valid_device_name
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
@@ -36,7 +37,10 @@ class Admin:
         scram_secrets: ScramSecrets,
         kept: KeptSecrets,
         janitor: Janitor,
+        *,
+        names_in_metrics: bool,
     ) -> None:
+        self._names_in_metrics = names_in_metrics
         self._kept = kept
         self._store = store
         self._clock = world.clock
@@ -117,6 +121,7 @@ class Admin:
         size = await self._store.size(known.id) if known else AccountSize(0, 0, 0)
         row = {
             "account": account,
+            "metrics_label": metrics_label(account, named=self._names_in_metrics),
             "declared": declared is not None,
             "upstream": f"{upstream.host}:{upstream.port}",
             "upstream_messages": known.upstream_count if known else 0,

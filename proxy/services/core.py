@@ -9,6 +9,7 @@ from proxy import __version__
 from proxy.domain.directory import Directory
 from proxy.domain.errors import VaultLocked
 from proxy.domain.policy import LimitsPolicy, SessionPolicy
+from proxy.domain.survey import Load
 from proxy.interfaces.observer import ID_OCTETS, Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
@@ -19,6 +20,7 @@ from proxy.services.logins import Logins
 from proxy.services.maildrops import Maildrops
 from proxy.services.pop3_session import Pop3Session
 from proxy.services.sessions import Sessions
+from proxy.services.survey import Surveyor
 from proxy.services.syncs import Syncs
 from proxy.services.throttle import Throttle
 from proxy.services.tokens import KeptSecrets
@@ -37,7 +39,10 @@ class Core:
         directory: Directory,
         policy: SessionPolicy,
         limits: LimitsPolicy,
+        *,
+        names_in_metrics: bool = False,
     ) -> None:
+        self._store = store
         self._directory = directory
         self._kept = KeptSecrets(store, world.vault)
         self.syncs = Syncs(world, store, observer, directory, self._kept)
@@ -55,7 +60,9 @@ class Core:
             self.logins.scram_secrets,
             self._kept,
             self.janitor,
+            names_in_metrics=names_in_metrics,
         )
+        self.surveyor = Surveyor(store, observer, directory)
         self.sessions: Sessions[Pop3Session] = Sessions(limits)
         self._face = Face(
             self.logins,
@@ -80,6 +87,15 @@ class Core:
         self._face = replace(self._face, policy=policy, limits=limits)
         self.sessions.limits = limits
         self._throttle.follow(limits)
+
+    def load(self) -> Load:
+        return Load(
+            sessions_logged_in=len(self.sessions) - self.sessions.strangers,
+            sessions_strangers=self.sessions.strangers,
+            upstream_sessions=self.syncs.sessions_open,
+            syncs_waiting=self.syncs.waiting,
+            commits_waiting=self._store.commits_waiting,
+        )
 
     def session(self, *, tls: bool) -> Pop3Session:
         """A protocol for one accepted connection."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from proxy.domain.errors import UpstreamGarbled, UpstreamUnreachable
-from proxy.domain.facts import MessageSkipped
+from proxy.domain.facts import MessageFetched, MessageSkipped
 from proxy.domain.fingerprint import Fingerprint
 from proxy.domain.model import Account, Fetched, Unfetched
 from proxy.domain.plan import Entry
@@ -75,15 +75,18 @@ class Fetch:
             return
         # What sessions have broken over comes last, so that it holds up nothing else.
         entries.sort(key=self._memory.times_broken)
+        now = asyncio.get_running_loop().time
+        waiting_since = now()
         try:
             async with aclosing(self._session.retrieve(entries)) as transfers:
                 async for transfer in transfers:
                     if isinstance(transfer, Refused):
                         self.refused.append(_unfetched(transfer.entry, transfer.text))
                     elif isinstance(transfer, Began):
-                        await self._receive(transfer.entry, transfers, found)
+                        await self._receive(transfer.entry, transfers, found, waiting_since)
                         if self._batch_is_full:
                             await self._flush()
+                    waiting_since = now()
         except UpstreamGarbled:
             if (suspect := self._session.suspect) is not None:
                 self._leave_out(suspect, "upstream does not send it as POP3 wants")
@@ -121,6 +124,7 @@ class Fetch:
         entry: Entry,
         transfers: AsyncGenerator[Transfer, None],
         found: Reconciliation,
+        waiting_since: float,
     ) -> None:
         """Take one message whole and put it into the batch, unless the store has it already."""
         writer = self._store.new_blob()
@@ -135,6 +139,7 @@ class Fetch:
                     self._check_size(entry, octets)
                     fingerprint.feed(transfer.data)
                     await writer.write(transfer.data)
+            seconds = asyncio.get_running_loop().time() - waiting_since
             blob = await writer.finish()
         except BaseException:
             await writer.abort()
@@ -142,6 +147,7 @@ class Fetch:
         self._memory.came(entry)
         self.messages += 1
         self.octets += blob.octets
+        self._observer.observe(MessageFetched(self._account.name, blob.octets, seconds))
         verdict, message_id = found.judge_octets(entry, blob.digest, fingerprint)
         if verdict is Verdict.HELD:
             await writer.abort()

@@ -15,10 +15,11 @@ from proxy.domain.directory import Directory
 from proxy.domain.errors import (
     AlreadyExists,
     BadLogin,
+    ProxyError,
     TooManyFailures,
     TooManyRefusals,
 )
-from proxy.domain.facts import DeviceEnrolled, LoginRefused, Refusal
+from proxy.domain.facts import DeviceEnrolled, LoginPutOff, LoginRefused, Refusal
 from proxy.domain.login_name import candidates
 from proxy.domain.model import DEFAULT_DEVICE, Account, Device
 from proxy.domain.peers import device_of_address, device_of_host
@@ -123,6 +124,8 @@ class Logins:
             declared = self._directory.declared(account.name)
             if declared is not None:
                 await self._syncs.wait_fresh(account.name, declared.credentials)
+            self._throttle.succeeded(peer, account.name)
+            return await self._maildrops.open(account, device, policy)
         except BadLogin as error:
             self._refused(peer, username, "credentials", error)
             await self._throttle.failed(peer, name, _what_was_tried(proof), came)
@@ -130,8 +133,10 @@ class Logins:
         except TooManyRefusals as error:
             self._refused(peer, username, "too_many_upstream", error)
             raise
-        self._throttle.succeeded(peer, account.name)
-        return await self._maildrops.open(account, device, policy)
+        except ProxyError as error:
+            put_off = LoginPutOff(peer, username, type(error).__name__, str(error))
+            self._observer.observe(put_off)
+            raise
 
     async def scram(self, username: str, peer: str) -> ScramChallenge:
         name, _ = await self._resolve(username)

@@ -357,6 +357,7 @@ class Pop3Session(asyncio.Protocol):
                 octets_in=self._octets_in,
                 octets_out=self._octets_out,
                 seconds=self._loop.time() - self._started,
+                commands={verb.decode(): n for verb, n in self._machine.commands.items()},
             )
         )
         if transaction is not None:
@@ -426,6 +427,7 @@ class Pop3Session(asyncio.Protocol):
                 return ScramProof(self._challenge, candidate)
 
     async def _login(self, event: pop3.LoginEvent) -> None:
+        came = self._loop.time()
         try:
             maildrop = await self._face.door.login(self._proof(event), self._peer)
         except ProxyError as error:
@@ -435,6 +437,8 @@ class Pop3Session(asyncio.Protocol):
         self._sessions.logged_in(self)
         view = maildrop.view
         self._machine.logged_in(f"{view.count} messages ({view.octets} octets)", maildrop.expire)
+        took = self._loop.time() - came
+        self._face.observer.observe(facts.LoggedIn(maildrop.account, maildrop.device, took))
         if not self._lost.is_set():
             # From now on the autologout counts, which may end before the time for the login.
             self._active = self._loop.time()

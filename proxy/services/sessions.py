@@ -45,6 +45,10 @@ class Sessions(Generic[S]):
     def __len__(self) -> int:
         return len(self._all)
 
+    @property
+    def strangers(self) -> int:
+        return len(self._strangers)
+
     def enter(self, session: S) -> bool:
         """False: there is no room, and the session is not counted."""
         if len(self._all) >= self.limits.max_connections:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from proxy.domain.errors import (
     UpstreamRefusedLogin,
     UpstreamUnreachable,
 )
-from proxy.domain.facts import SyncFailed, SyncFinished, SyncStarted, Unexpected
+from proxy.domain.facts import SyncFailed, SyncFinished, Unexpected, UpstreamLoggedIn
 from proxy.domain.model import Account, Credentials
 from proxy.domain.policy import AccountPolicy, UpstreamServer
 from proxy.domain.providers import hides_retrieved
@@ -121,6 +121,10 @@ class Syncs:
         self._hosts: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._background: dict[str, tuple[DeclaredAccount, asyncio.Task[None]]] = {}
+        self.sessions_open = 0
+        """Syncs that have their turn, so sessions with upstream servers."""
+        self.waiting = 0
+        """Syncs that wait for their turn with a host."""
 
     # --- for the faces and the operator ---------------------------------------------------------
 
@@ -247,7 +251,7 @@ class Syncs:
         work_id.set(self._world.entropy.token(ID_OCTETS).hex())
         policy = self._directory.policy(name)
         try:
-            async with self._host_slot(policy):
+            async with self._turn(policy):
                 result = await self._sync(name, policy, run)
         except ProxyError as error:
             await self._note_failure(name, run, error)
@@ -294,8 +298,6 @@ class Syncs:
     async def _session(
         self, name: str, policy: AccountPolicy, run: SyncRun, state: _AccountState
     ) -> SyncFinished:
-        known = self._directory.declared(name) or await self._store.account(name)
-        self._observer.observe(SyncStarted(name if known else ""))
         state.progress = 0
         server = policy.upstream
         state.set_delay = server.login_interval
@@ -336,7 +338,7 @@ class Syncs:
         self, name: str, server: UpstreamServer, credentials: Credentials, memory: UpstreamMemory
     ) -> UpstreamSession:
         if self._directory.declared(name) is None:
-            return await open_session(self._world, server, credentials, memory)
+            return await self._open(name, server, credentials, memory)
         if server.oauth_client_id:
             return await self._log_in_by_token(name, server, credentials.username, memory)
         if not credentials.password:
@@ -347,7 +349,16 @@ class Syncs:
                 )
             self._directory.set_password(name, password)
             credentials = replace(credentials, password=password)
-        return await open_session(self._world, server, credentials, memory)
+        return await self._open(name, server, credentials, memory)
+
+    async def _open(
+        self, name: str, server: UpstreamServer, credentials: Credentials, memory: UpstreamMemory
+    ) -> UpstreamSession:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        session = await open_session(self._world, server, credentials, memory)
+        self._observer.observe(UpstreamLoggedIn(name, loop.time() - began))
+        return session
 
     async def _log_in_by_token(
         self, name: str, server: UpstreamServer, username: str, memory: UpstreamMemory
@@ -357,7 +368,7 @@ class Syncs:
             token = await self._tokens.access(name, username, server)
             credentials = Credentials(username, token, is_token=True)
             try:
-                return await open_session(self._world, server, credentials, memory)
+                return await self._open(name, server, credentials, memory)
             except UpstreamRefusedLogin:
                 self._tokens.forget(name)
                 if attempt == "fresh":
@@ -413,10 +424,22 @@ class Syncs:
             return None
         return account
 
-    def _host_slot(self, policy: AccountPolicy) -> asyncio.Semaphore:
-        """Waiting for a turn with this host, `max_sessions_per_host` at once."""
+    @asynccontextmanager
+    async def _turn(self, policy: AccountPolicy) -> AsyncIterator[None]:
+        """Wait for a turn with this host, `max_sessions_per_host` at once, and take it."""
         limit = policy.sync.max_sessions_per_host
-        return self._hosts.setdefault((policy.upstream.host, limit), asyncio.Semaphore(limit))
+        slot = self._hosts.setdefault((policy.upstream.host, limit), asyncio.Semaphore(limit))
+        self.waiting += 1
+        try:
+            await slot.acquire()
+        finally:
+            self.waiting -= 1
+        self.sessions_open += 1
+        try:
+            yield
+        finally:
+            self.sessions_open -= 1
+            slot.release()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

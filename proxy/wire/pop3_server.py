@@ -42,6 +42,8 @@ from proxy.wire.scram import ScramKeys
 OUTPUT_LIMIT = 64 * 1024
 """Octets of answers that wait to be sent: a client that reads nothing is answered no further."""
 
+OTHER = b"other"
+
 LANGUAGES = {"en": "English", "i-default": "English"}
 """RFC 6856 §3: tags of the languages our texts are in, with the name of each in itself."""
 
@@ -78,6 +80,8 @@ class Pop3Server:
     def __init__(self, offer: Offer) -> None:
         self.state = State.AUTHORIZATION
         self.tls = False
+        self.commands: dict[bytes, int] = {}
+        """How often each command came, refused or not; unknown ones are under `OTHER`."""
         self._offer = offer
         self._expire = offer.expire
         self._utf8 = False
@@ -219,8 +223,11 @@ class Pop3Server:
         self._put(b"-ERR %s\r\n" % text.encode())
 
     def _command(self, line: bytes) -> None:
-        verb, _, rest = line.partition(b" ")
-        entry = _COMMANDS.get(verb.upper())
+        word, _, rest = line.partition(b" ")
+        verb = word.upper()
+        entry = _COMMANDS.get(verb)
+        known = OTHER if entry is None else verb
+        self.commands[known] = self.commands.get(known, 0) + 1
         if entry is None:
             self._refuse("unknown command")
             return

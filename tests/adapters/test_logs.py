@@ -22,27 +22,35 @@ from proxy.domain.facts import (
     DeviceEnrolled,
     Fact,
     ListingDoubted,
+    LoggedIn,
+    LoginPutOff,
     LoginRefused,
+    MessageFetched,
     MessageSkipped,
     Purged,
     SessionEnded,
     SessionStarted,
     SyncFailed,
     SyncFinished,
-    SyncStarted,
     UidlsChanged,
     Unexpected,
+    UpstreamLoggedIn,
 )
 from proxy.interfaces.observer import work_id
 
-SESSION = SessionEnded("::1", "alice", "laptop", "TLSv1.3", "quit", 3, 1, 120, 4096, 0.1234567891)
+SESSION = SessionEnded(
+    "::1", "alice", "laptop", "TLSv1.3", "quit", 3, 1, 120, 4096, 0.1234567891, {"QUIT": 1}
+)
 
 FACTS: list[tuple[Fact, Level, str]] = [
     (SessionStarted("::1"), "debug", "session_started"),
     (SESSION, "info", "session_ended"),
-    (SyncStarted("alice"), "debug", "sync_started"),
     (LoginRefused("::1", "alice", "credentials", "wrong password"), "warning", "login_refused"),
+    (LoggedIn("alice", "laptop", 0.1), "debug", "logged_in"),
+    (LoginPutOff("::1", "alice", "UpstreamSilent", "no"), "warning", "login_put_off"),
     (DeviceEnrolled("alice", "laptop"), "info", "device_enrolled"),
+    (UpstreamLoggedIn("alice", 0.1), "debug", "upstream_logged_in"),
+    (MessageFetched("alice", 99, 0.1), "debug", "message_fetched"),
     (SyncFinished("alice", 10, 0, 0, 0, 0, 0, 0.5), "debug", "sync_finished"),
     (SyncFinished("alice", 10, 1, 99, 0, 0, 0, 0.5), "info", "sync_finished"),
     (SyncFinished("alice", 10, 0, 0, 1, 0, 0, 0.5), "info", "sync_finished"),

@@ -156,7 +156,7 @@ def test_a_tls_port_without_a_certificate_gets_one_of_its_own_that_lasts(rig: Ri
 def test_metrics_and_health_are_served(rig: Rig) -> None:
     user = rig.dovecot.add_user()
     rig.dovecot.deliver(user, *small_mails(3, "counted"))
-    proxy = rig.proxy(user)
+    proxy = rig.proxy(user, sections={"http": {"account_names_in_metrics": True}})
     rig.device(proxy, user, "laptop").poll()
 
     def get(path: str) -> str:

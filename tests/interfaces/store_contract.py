@@ -280,6 +280,17 @@ class StoreContract:
         assert (await store.waiting(laptop.id), await store.waiting(desktop.id)) == (0, 2)
         assert await store.deliveries(first) == [Delivery("laptop", NOW, None)]
 
+    async def test_commits_on_their_way_to_the_disk_are_counted(
+        self, store: Store, alice: Account, laptop: Device
+    ) -> None:
+        message = await add(store, alice, b"a\r\n")
+        commits = [asyncio.create_task(commit(store, laptop, {message})) for _ in range(2)]
+        # All that they do before they wait for the disk takes one turn of the loop.
+        await asyncio.sleep(0)
+        assert store.commits_waiting == 2
+        await asyncio.gather(*commits)
+        assert store.commits_waiting == 0
+
     async def test_committing_twice_is_harmless_and_the_first_time_counts(
         self, store: Store, alice: Account, laptop: Device
     ) -> None:

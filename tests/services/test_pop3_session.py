@@ -12,7 +12,7 @@ import pytest
 
 from proxy.adapters.net import SocketNetwork
 from proxy.domain.errors import BadLogin, StoreUnavailable
-from proxy.domain.facts import Fact, SessionEnded, SessionStarted
+from proxy.domain.facts import Fact, LoggedIn, SessionEnded, SessionStarted
 from proxy.domain.model import Message
 from proxy.domain.policy import LimitsPolicy, Seconds, SessionPolicy
 from proxy.domain.view import Listing, View
@@ -109,8 +109,7 @@ class Facts:
     async def ended(self) -> SessionEnded:
         async with asyncio.timeout(TIMEOUT):
             await self.session_over.wait()
-        begun, fact = self.seen
-        assert isinstance(begun, SessionStarted)
+        (fact,) = [f for f in self.seen if not isinstance(f, (SessionStarted, LoggedIn))]
         assert isinstance(fact, SessionEnded)
         return fact
 
@@ -194,6 +193,17 @@ async def test_a_whole_session_sent_ahead_is_answered_in_order_and_committed() -
     assert drop.committed == [({2}, {1})]
     assert drop.closed == 1
     assert (ended.ended, ended.retrieved, ended.deleted) == ("quit", 1, 1)
+    asked = ("USER", "PASS", "STAT", "RETR", "DELE", "LIST", "QUIT")
+    assert ended.commands == dict.fromkeys(asked, 1)
+
+
+async def test_how_long_a_login_takes_is_told_once_it_is_accepted() -> None:
+    async with connected(Drop([])) as client:
+        await client.say(b"USER a", b"PASS wrong", b"USER a", b"PASS right", b"QUIT")
+        await client.rest()
+        await client.facts.ended()
+    (login,) = [fact for fact in client.facts.seen if isinstance(fact, LoggedIn)]
+    assert 0 <= login.seconds < TIMEOUT
 
 
 async def test_commands_before_a_half_close_are_answered() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+from typing import get_args
 
 import pytest
 
+from proxy.domain.facts import Command
 from proxy.wire import pop3_events as pop3
 from proxy.wire.errors import LocalProtocolError
-from proxy.wire.pop3_server import OUTPUT_LIMIT, Offer, Pop3Server, State
+from proxy.wire.pop3_server import _COMMANDS, OTHER, OUTPUT_LIMIT, Offer, Pop3Server, State
 from tests.wire.feeding import every_way
 
 
@@ -46,6 +48,17 @@ def test_user_and_pass_make_a_login() -> None:
     assert machine.data_to_send().startswith(b"+OK")
     machine.receive(b"PASS two words \r\n")
     assert machine.next_event() == pop3.PasswordLogin("alice@example.com+laptop", b"two words ")
+
+
+def test_commands_are_counted_whatever_comes_of_them() -> None:
+    machine = logged_in()
+    for line in (b"noop", b"NOOP", b"RETR x", b"USER a", b"XYZZY 1", b"apop a b", b""):
+        say(machine, line)
+    assert machine.commands == {b"USER": 2, b"PASS": 1, b"NOOP": 2, b"RETR": 1, OTHER: 3}
+
+
+def test_every_command_has_a_name_in_metrics() -> None:
+    assert {verb.decode() for verb in (*_COMMANDS, OTHER)} == set(get_args(Command))
 
 
 def test_pass_without_user_is_refused() -> None:

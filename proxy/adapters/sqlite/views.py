@@ -36,6 +36,7 @@ class _Commit:
 
 class ViewsAndCommits:
     _database: Database
+    commits_waiting: int = 0
     _waiting_commits: list[_Commit]
     _writing: set[asyncio.Task[None]]
     """Kept here, since the event loop itself holds its tasks only weakly."""
@@ -93,7 +94,11 @@ class ViewsAndCommits:
             writing = asyncio.get_running_loop().create_task(self._write_commits())
             self._writing.add(writing)
             writing.add_done_callback(self._writing.discard)
-        await done
+        self.commits_waiting += 1
+        try:
+            await done
+        finally:
+            self.commits_waiting -= 1
 
     async def _write_commits(self) -> None:
         group: list[_Commit] = []
