@@ -11,13 +11,14 @@ from proxy.adapters.sqlite.accounts import AccountsAndDevices
 from proxy.adapters.sqlite.connection import Connect, connect_in_thread
 from proxy.adapters.sqlite.database import Database, open_database, storage_errors
 from proxy.adapters.sqlite.messages import Messages
+from proxy.adapters.sqlite.own import OwnMessages
 from proxy.adapters.sqlite.records import Records
 from proxy.adapters.sqlite.seen import SeenUids
 from proxy.adapters.sqlite.views import ViewsAndCommits
 from proxy.domain.errors import DataDirInUse, StoreUnavailable
 
 
-class SqliteStore(AccountsAndDevices, ViewsAndCommits, Messages, Records, SeenUids):
+class SqliteStore(AccountsAndDevices, ViewsAndCommits, Messages, OwnMessages, Records, SeenUids):
     """`interfaces.store.Store`; use `open_store` to get one."""
 
     def __init__(self, database: Database, blobs: Blobs, lock: int | None) -> None:

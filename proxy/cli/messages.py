@@ -28,7 +28,7 @@ UPSTREAM_SAYS = {
     "present": "is there",
     "gone": "has left it",
     "expunged": "deleted by the proxy",
-    "never": "never was there: a copy made by `message resend`",
+    "never": "never was there: the proxy made it",
 }
 
 

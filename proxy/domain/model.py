@@ -23,6 +23,15 @@ def is_valid_uid(uid: str) -> bool:
     return _UID.fullmatch(uid) is not None
 
 
+OWN_UID_PREFIX = "pop3-sync-proxy."
+"""Of the UIDLs of messages that the proxy makes itself."""
+
+
+def is_own_uid(uid: str) -> bool:
+    """Whether this name is for messages of our own; upstream's are given another one then."""
+    return uid.startswith(OWN_UID_PREFIX)
+
+
 def is_valid_device_name(name: str) -> bool:
     """1 to 32 of `A-Z a-z 0-9 . _ -`."""
     return _DEVICE_NAME.fullmatch(name) is not None
@@ -137,8 +146,10 @@ class MessageRecord:
     """When a device deleted it for all of them."""
     purged_at: float | None
     blob_lost: bool
+    own: bool
+    """The proxy has made it itself; it never was upstream."""
     only_device: int | None
-    """Id of the device that this is a copy for; None: it came from upstream, for all."""
+    """Id of the one device that it is for; None: for all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,6 +249,28 @@ class Seen(Protocol):
         """
 
 
+class Own(Protocol):
+    """Messages that the proxy makes itself. Upstream knows nothing of them, nor does the sync."""
+
+    async def add_own(
+        self, account_id: int, blob: Blob, *, but_not_for: int | None = None, at: float
+    ) -> int:
+        """Make a finished blob durable and show it to all devices of the account but one.
+
+        Returns the message's id.
+        """
+
+    async def add_copy(self, account_id: int, message_id: int, device_id: int, *, at: float) -> str:
+        """Show a message to this device once more, under a UIDL never used; returns that.
+
+        Raises:
+            NotFound: it is no longer in the store.
+        """
+
+    async def withdraw(self, account_id: int, message_ids: Collection[int], *, at: float) -> None:
+        """Own messages are shown no more to those that have not got them."""
+
+
 class Records(Protocol):
     """What an operator looks at and repairs."""
 
@@ -266,9 +288,6 @@ class Records(Protocol):
     async def deliveries(self, message_id: int) -> list[Delivery]:
         """By device name; devices that did nothing with it are left out."""
 
-    async def add_copy(self, account_id: int, message_id: int, device_id: int, *, at: float) -> str:
-        """Show the message to this device once more, under a UIDL never used; returns that."""
-
     async def blobs(self) -> list[bytes]:
         """Digests of all blobs that some message names."""
 
@@ -279,7 +298,7 @@ class Records(Protocol):
         """Accounts with a message of this digest that is not purged."""
 
 
-class Store(Accounts, Devices, Views, Syncing, Seen, Records, Protocol):
+class Store(Accounts, Devices, Views, Syncing, Seen, Own, Records, Protocol):
     """The whole store."""
 
     async def secret(self, name: str, *, fresh: bytes) -> bytes:

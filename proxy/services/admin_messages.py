@@ -41,7 +41,7 @@ class MessageCommands:
             "sha256": record.digest.hex(),
             "received_at": record.received_at,
             "fetched_at": record.fetched_at,
-            "upstream": "never" if record.only_device else record.upstream.value,
+            "upstream": "never" if record.own else record.upstream.value,
             "left_upstream_at": record.left_upstream_at,
             "deleted_everywhere_at": record.deleted_at,
             "purged_at": record.purged_at,

@@ -12,6 +12,7 @@ import pytest
 
 from proxy.domain.errors import AlreadyExists, NotFound
 from proxy.domain.model import (
+    OWN_UID_PREFIX,
     Account,
     AccountSize,
     Delivery,
@@ -19,6 +20,7 @@ from proxy.domain.model import (
     Fetched,
     Sighting,
     Upstream,
+    is_own_uid,
 )
 from proxy.domain.policy import DAY, RetentionPolicy, Seconds
 from proxy.interfaces.store import Store
@@ -434,6 +436,42 @@ class StoreContract:
         assert [known.id for known in await store.known(alice.id)] == [message]
         again = await store.add_copy(alice.id, message, laptop.id, at=NOW + 1)
         assert len({again, uid, "one"}) == 3
+
+    async def test_an_own_message_is_for_all_but_one_and_no_business_of_the_sync(
+        self, store: Store, alice: Account, laptop: Device
+    ) -> None:
+        desktop = await store.add_device(alice.id, "desktop", since=NOW - 1, at=NOW)
+        blob = (await fetched(store, b"From: the proxy\r\n.\r\n")).blob
+        message = await store.add_own(alice.id, blob, but_not_for=laptop.id, at=NOW)
+        (shown,) = await store.messages(alice.id)
+        assert (shown.id, shown.octets, shown.dots) == (message, blob.octets, True)
+        assert is_own_uid(shown.uid)
+        store.open_blob(shown).close()
+        assert await store.hidden(laptop.id, "all") == {message}
+        assert await store.hidden(desktop.id, "undelivered") == frozenset()
+        assert await store.known(alice.id) == []
+        again = (await fetched(store, b"From: the proxy\r\n.\r\n")).blob
+        await store.add_own(alice.id, again, at=NOW)
+        assert len({one.uid for one in await store.messages(alice.id)}) == 2
+
+    async def test_a_withdrawn_message_is_shown_no_more_and_leaves(
+        self, store: Store, alice: Account, laptop: Device
+    ) -> None:
+        upstreams = await add(store, alice, b"a\r\n")
+        blob = (await fetched(store, b"own\r\n")).blob
+        own = await store.add_own(alice.id, blob, at=NOW)
+        await store.withdraw(alice.id, [own, upstreams], at=NOW + 1)
+        assert [shown.id for shown in await store.messages(alice.id)] == [upstreams]
+        (held,) = await store.holdings(alice.id, present=False, retention=RetentionPolicy(), at=NOW)
+        assert (held.message_id, held.waiting) == (own, 0)
+
+    async def test_upstream_cannot_take_the_name_of_an_own_message(
+        self, store: Store, alice: Account, laptop: Device
+    ) -> None:
+        await add(store, alice, b"a\r\n", f"{OWN_UID_PREFIX}1")
+        (shown,) = await store.messages(alice.id)
+        assert not is_own_uid(shown.uid)
+        assert (await store.known(alice.id))[0].upstream_uid == f"{OWN_UID_PREFIX}1"
 
     async def test_a_copy_leaves_once_its_device_has_it_or_is_gone(
         self, store: Store, alice: Account, laptop: Device

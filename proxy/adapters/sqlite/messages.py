@@ -17,6 +17,7 @@ from proxy.domain.model import (
     Message,
     Sighting,
     Upstream,
+    is_own_uid,
     is_valid_uid,
 )
 from proxy.domain.policy import RetentionPolicy
@@ -73,7 +74,7 @@ class Messages:
         rows = await self._database.fetch(
             "SELECT id, upstream_uid, upstream_octets, digest, header_digest, content_digest, "
             "upstream, purged_at IS NULL AND NOT blob_lost "
-            "FROM message WHERE account_id = ? AND only_device IS NULL ORDER BY id",
+            "FROM message WHERE account_id = ? AND NOT own ORDER BY id",
             (account_id,),
         )
         lost = self._blobs.lost
@@ -250,11 +251,11 @@ async def _named(
 
 
 async def free_uids(
-    change: Connection, account_id: int, wanted: Sequence[tuple[str, bytes]]
+    change: Connection, account_id: int, wanted: Sequence[tuple[str, bytes]], *, prefix: str = ""
 ) -> list[str]:
     """For each message, a UIDL and a digest, that UIDL if it is valid and new in this account.
 
-    Otherwise one minted from the digest.
+    Otherwise one minted from the digest, with the prefix.
     """
 
     async def used(uids: list[str]) -> set[str]:
@@ -268,8 +269,8 @@ async def free_uids(
     taken = await used([uid for uid, _ in wanted])
     chosen: list[str] = []
     for uid, digest in wanted:
-        minted, number = digest.hex()[:MINTED_DIGITS], 0
-        while uid in taken or not is_valid_uid(uid):
+        minted, number = prefix + digest.hex()[:MINTED_DIGITS], 0
+        while uid in taken or not is_valid_uid(uid) or (number == 0 and is_own_uid(uid)):
             number += 1
             uid = minted if number == 1 else f"{minted}-{number}"
             taken |= await used([uid])

@@ -5,13 +5,11 @@ from __future__ import annotations
 from proxy.adapters.blobs import Blobs
 from proxy.adapters.sqlite.connection import Row
 from proxy.adapters.sqlite.database import Database
-from proxy.adapters.sqlite.messages import free_uids
-from proxy.domain.errors import NotFound
 from proxy.domain.model import AccountSize, Delivery, MessageRecord, Upstream
 
 _RECORD = (
     "SELECT id, uid, digest, octets, received_at, fetched_at, upstream, left_upstream_at, "
-    "deleted_at, purged_at, blob_lost, only_device FROM message"
+    "deleted_at, purged_at, blob_lost, own, only_device FROM message"
 )
 
 _SIZE = """
@@ -30,14 +28,6 @@ WHERE device.id = ? AND message.account_id = device.account_id
   AND (message.only_device IS NULL OR message.only_device = device.id)
   AND delivery.retrieved_at IS NULL AND delivery.deleted_at IS NULL
 """
-
-_COPY = """
-INSERT INTO message (account_id, uid, upstream_uid, upstream_octets, digest, octets, dots,
-                     received_at, fetched_at, upstream, left_upstream_at, blob_lost, only_device)
-SELECT account_id, ?3, '', octets, digest, octets, dots, ?4, ?4, 'expunged', ?4, blob_lost, ?2
-FROM message WHERE id = ?1
-"""
-"""It counts as arrived now, so that a device without a backlog gets it too."""
 
 
 class Records:
@@ -66,7 +56,7 @@ class Records:
 
     def _record(self, row: Row) -> MessageRecord:
         id_, uid, digest, octets, received, fetched, upstream, left, deleted, purged, *rest = row
-        lost, only_device = rest
+        lost, own, only_device = rest
         return MessageRecord(
             id=id_,
             uid=uid,
@@ -79,6 +69,7 @@ class Records:
             deleted_at=deleted,
             purged_at=purged,
             blob_lost=bool(lost) or digest in self._blobs.lost,
+            own=bool(own),
             only_device=only_device,
         )
 
@@ -89,18 +80,6 @@ class Records:
             (message_id,),
         )
         return [Delivery(*row) for row in rows]
-
-    async def add_copy(self, account_id: int, message_id: int, device_id: int, *, at: float) -> str:
-        # Under the blobs' lock: the message is not purged in between.
-        async with self._blobs.lock, self._database.transaction(account=account_id) as change:
-            rows = await change.fetch(
-                "SELECT digest FROM message WHERE id = ? AND purged_at IS NULL", (message_id,)
-            )
-            if not rows:
-                raise NotFound("the message is no longer in the store")
-            (uid,) = await free_uids(change, account_id, [("", rows[0][0])])
-            await change.execute(_COPY, (message_id, device_id, uid, at))
-        return uid
 
     async def blobs(self) -> list[bytes]:
         rows = await self._database.fetch(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -15,6 +17,16 @@ def migrations() -> list[str]:
     folder = resources.files("proxy.adapters.sqlite") / "migrations"
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return [(folder / name).read_text() for name in names]
+
+
+def _statements(script: str) -> Iterator[str]:
+    """A semicolon may also stand in a comment, a text or a trigger."""
+    statement = ""
+    for part in script.split(";"):
+        statement += part + ";"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 async def migrate(connection: Connection, path: Path) -> None:
@@ -35,9 +47,8 @@ async def migrate(connection: Connection, path: Path) -> None:
     for number, script in enumerate(scripts[version:], version + 1):
         await connection.execute("BEGIN IMMEDIATE")
         try:
-            for statement in script.split(";"):
-                if statement.strip():
-                    await connection.execute(statement)
+            for statement in _statements(script):
+                await connection.execute(statement)
             await connection.execute(f"PRAGMA user_version = {number}")
         except BaseException:
             await connection.execute("ROLLBACK")
