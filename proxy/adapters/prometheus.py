@@ -132,7 +132,9 @@ class PrometheusObserver:
             FETCH_BUCKETS,
         )
         self._fetched = self._counter("messages_fetched", "Messages fetched.", "account")
-        self._octets_fetched = self._counter("fetched_bytes", "Octets of them.", "account")
+        self._octets_fetched = self._counter(
+            "fetched_bytes", "Octets of the messages fetched.", "account"
+        )
         self._expunged = self._counter("messages_expunged", "Messages deleted upstream.", "account")
         self._unfetched = self._counter(
             "messages_unfetched", "Messages upstream listed that a sync did not fetch.", "account"
@@ -147,13 +149,22 @@ class PrometheusObserver:
             "uidls_changed", "Known messages recognised under other UIDLs.", "account"
         )
         self._doubted = self._counter(
-            "listings_doubted", "Listings in which all known mail was missing.", "account"
+            "listings_doubted", "Listings in which most known mail was missing.", "account"
+        )
+        self._by_account = (
+            self._fetched,
+            self._octets_fetched,
+            self._expunged,
+            self._unfetched,
+            self._skipped,
+            self._renamed,
+            self._doubted,
         )
 
     def _make_metrics_of_the_process(self) -> None:
         self._damaged = self._counter("blobs_damaged", "Stored messages missing or damaged.")
         self._purged = self._counter("messages_purged", "Messages removed from the store.")
-        self._octets_purged = self._counter("purged_bytes", "Octets of them.")
+        self._octets_purged = self._counter("purged_bytes", "Octets of the messages removed.")
         self._certificate_errors = self._counter(
             "certificate_errors", "Changed certificates that could not be loaded."
         )
@@ -175,7 +186,7 @@ class PrometheusObserver:
         for label in self._gauges.show(accounts):
             for result in ("ok", "failed"):
                 self._syncs.labels(label, result)
-            for counter in (self._fetched, self._octets_fetched, self._skipped, self._unfetched):
+            for counter in self._by_account:
                 counter.labels(label)
 
     def timer_was_late(self, seconds: float) -> None:
