@@ -1,0 +1,1 @@
+"""Operating the proxy: dashboards and alerts, tried with a real Prometheus."""
