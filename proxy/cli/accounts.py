@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -68,6 +68,30 @@ def sync(account: str, config: Config = None, as_json: Json = False) -> None:
         print_json(row)
         return
     typer.echo(sync_line(row))
+
+
+@app.command()
+def remove(
+    account: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Forget an account: its devices, its stored messages, its kept password or token.
+
+    Nothing is deleted upstream. A declared account has to leave the configuration first.
+    """
+    if not yes:
+        row = operate(config, "account show", account=account)
+        size = f"{row['messages']} stored messages ({octets(row['octets'])})"
+        typer.confirm(
+            f"Forget {account} with {len(row['devices'])} devices and {size}?", abort=True
+        )
+    row = operate(config, "account remove", account=account)
+    if as_json:
+        print_json(row)
+    else:
+        typer.echo(f"{account} is forgotten, and {octets(row['octets'])} are freed.")
 
 
 def sync_line(row: dict[str, Any]) -> str:

@@ -64,6 +64,12 @@ class Accounts(Protocol):
     async def ensure_account(self, name: str, *, declared: bool, at: float) -> Account:
         """The account of this exact name, made if it is new; `declared` is kept up to date."""
 
+    async def remove_account(self, account_id: int) -> None:
+        """Forget the account, its devices and its messages.
+
+        No session and no sync of it may be open.
+        """
+
     async def set_verifier(self, account_id: int, verifier: str | None) -> None: ...
 
     async def note_sync(

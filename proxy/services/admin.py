@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from proxy.domain.directory import Directory
-from proxy.domain.errors import BadRequest, NotFound
+from proxy.domain.errors import BadRequest, NotFound, Temporary
 from proxy.domain.labels import metrics_label
 from proxy.domain.model import Account, AccountSize, is_valid_device_name
 from proxy.interfaces.store import Store
@@ -22,6 +22,7 @@ from proxy.services.credentials import ScramSecrets, app_password_hash, new_app_
 from proxy.services.import_seen import ImportSeen
 from proxy.services.janitor import Janitor
 from proxy.services.logins import since
+from proxy.services.maildrops import Maildrops
 from proxy.services.syncs import Syncs
 from proxy.services.tokens import KeptSecrets
 from proxy.services.upkeep import Upkeep
@@ -37,11 +38,13 @@ class Admin:
         scram_secrets: ScramSecrets,
         kept: KeptSecrets,
         janitor: Janitor,
+        maildrops: Maildrops,
         *,
         names_in_metrics: bool,
     ) -> None:
         self._names_in_metrics = names_in_metrics
         self._kept = kept
+        self._maildrops = maildrops
         self._store = store
         self._clock = world.clock
         self._entropy = world.entropy
@@ -66,6 +69,7 @@ class Admin:
             "account list": self.account_list,
             "account show": self.account_show,
             "account sync": partial(self._upkeep.sync_one, report),
+            "account remove": self.account_remove,
             "account set-password": self.account_set_password,
             "account keep-token": self.account_keep_token,
             "device list": self.device_list,
@@ -138,6 +142,25 @@ class Admin:
             "retry_in": round(self._syncs.retry_in(account)),
         }
         return row, known
+
+    async def account_remove(self, account: str) -> Row:
+        """Forget an account with its devices, its messages and its secrets; upstream keeps its own.
+
+        Raises:
+            BadRequest: the configuration declares it.
+            Temporary: it is in use.
+        """
+        known = await self._names.account(account)
+        if self._directory.declared(account) is not None:
+            raise BadRequest(f"{account} is declared: take its [[account]] out and reload first")
+        async with self._maildrops.gate(known.id):
+            if self._maildrops.has_sessions(known.id) or self._syncs.is_running(account):
+                raise Temporary(f"{account} is in use; try again when its devices are done")
+            size = await self._store.size(known.id)
+            await self._store.remove_account(known.id)
+        self._syncs.forget(account)
+        await self._kept.forget(account)
+        return {"account": account, "messages": size.messages, "octets": size.octets}
 
     async def account_set_password(self, account: str, password: str) -> Row:
         """Keep the upstream password of a declared account, encrypted."""

@@ -60,6 +60,7 @@ class Core:
             self.logins.scram_secrets,
             self._kept,
             self.janitor,
+            maildrops,
             names_in_metrics=names_in_metrics,
         )
         self.surveyor = Surveyor(store, observer, directory)

@@ -195,6 +195,14 @@ class Syncs:
     def _login_wait(self, name: str) -> float:
         return self._directory.policy(name).sync.login_wait
 
+    def is_running(self, name: str) -> bool:
+        return name in self._runs
+
+    def forget(self, name: str) -> None:
+        """The account is gone."""
+        self._states.pop(name, None)
+        self._tokens.forget(name)
+
     def retry_in(self, name: str) -> float:
         """Seconds of back-off left."""
         state = self._states.get(name)

@@ -49,6 +49,11 @@ class KeptSecrets:
     async def keep_refresh_token(self, account: str, token: bytes | None) -> None:
         await self._put(f"refresh token of {account}", token)
 
+    async def forget(self, account: str) -> None:
+        """Both."""
+        await self.keep_password(account, None)
+        await self.keep_refresh_token(account, None)
+
     async def _get(self, name: str) -> bytes | None:
         sealed = await self._store.kept(name)
         return None if sealed is None else self._vault.unseal(name, sealed)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.dovecot import User
+from tests.e2e.poplib_device import logged_in
 from tests.e2e.proxy import ProxyProcess
-from tests.e2e.rig import Rig, small_mails
+from tests.e2e.rig import Rig, login, small_mails
 
 pytestmark = pytest.mark.e2e
 
@@ -87,6 +88,36 @@ def test_account_sync_fetches_what_is_new(rig: Rig, *, running: bool) -> None:
     listed = json.dumps(proxy.cli_json("message", "list", user.name))
     assert all(uid in listed for uid in uids)
     assert rig.tap.record().count("RETR") == MAILS + 2
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+def test_an_account_is_forgotten_once_nothing_declares_or_uses_it(
+    rig: Rig, *, running: bool
+) -> None:
+    user = rig.dovecot.add_user()
+    rig.dovecot.deliver(user, *small_mails(MAILS, "forgotten"))
+    other, proxy, _ = set_up(rig, running=True)
+    declared = proxy.cli("account", "remove", other.name, "--yes")
+    assert declared.returncode == 2
+    assert "declared" in declared.stderr
+
+    device = rig.device(proxy, user, "laptop")
+    device.poll()
+    with logged_in(proxy.endpoint(), login(user, "laptop")):
+        used = proxy.cli("account", "remove", user.name, "--yes")
+        assert used.returncode == 1
+        assert "in use" in used.stderr
+    if not running:
+        proxy.stop()
+    assert proxy.cli("account", "remove", user.name).returncode == 1, "nobody said yes"
+    assert proxy.cli_json("account", "remove", user.name, "--yes")["messages"] == MAILS
+    assert user.name not in json.dumps(proxy.cli_json("account", "list"))
+    assert rig.dovecot.count(user) == MAILS
+    if not running:
+        proxy.start()
+    device.endpoint = proxy.endpoint()
+    device.poll()
+    assert user.name in json.dumps(proxy.cli_json("account", "list"))
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])

@@ -92,6 +92,22 @@ class StoreContract:
         changed = await store.ensure_account("alice", declared=False, at=NOW)
         assert changed == replace(alice, declared=False)
 
+    async def test_a_removed_account_takes_along_what_is_its_own_alone(
+        self, store: Store, alice: Account, laptop: Device
+    ) -> None:
+        bob = await store.ensure_account("bob", declared=True, at=NOW)
+        for account, octets in ((alice, b"both\r\n"), (bob, b"both\r\n"), (alice, b"a\r\n")):
+            await add(store, account, octets, octets.decode())
+        shared, own = await store.messages(alice.id)
+        await store.remove_account(alice.id)
+        assert await store.accounts() == [bob]
+        assert await store.device(alice.id, "laptop") is None
+        assert await store.blobs() == [shared.digest]
+        assert await store.is_intact(shared.digest)
+        assert not await store.is_intact(own.digest)
+        again = await store.ensure_account("alice", declared=True, at=NOW)
+        assert await store.messages(again.id) == ()
+
     async def test_a_verifier_is_set_and_dropped(self, store: Store, alice: Account) -> None:
         for verifier in ("$argon2id$x", None):
             await store.set_verifier(alice.id, verifier)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 
+from proxy.adapters.blobs import Blobs, to_the_end
 from proxy.adapters.sqlite.connection import Connection, Row
 from proxy.adapters.sqlite.database import Database
 from proxy.domain.errors import AlreadyExists
@@ -22,6 +23,13 @@ _DEVICE = (
     "SELECT id, account_id, name, view, since, app_password_hash IS NOT NULL, scram_keys, "
     "certificate, created_at, seen_at FROM device"
 )
+
+
+_OWN_BLOBS = """
+SELECT DISTINCT digest FROM message WHERE account_id = ?1 AND purged_at IS NULL
+EXCEPT SELECT digest FROM message WHERE account_id <> ?1 AND purged_at IS NULL
+"""
+"""Blobs that no other account's message names."""
 
 
 def _account(row: Row) -> Account:
@@ -55,6 +63,7 @@ class People:
 
 class AccountsAndDevices:
     _database: Database
+    _blobs: Blobs
     _people: People | None = None
     _changes: int = 0
 
@@ -70,9 +79,11 @@ class AccountsAndDevices:
         return people
 
     @asynccontextmanager
-    async def _change_people(self, *, device: int | None = None) -> AsyncIterator[Connection]:
+    async def _change_people(
+        self, *, account: int | None = None, device: int | None = None
+    ) -> AsyncIterator[Connection]:
         try:
-            async with self._database.transaction(device=device) as change:
+            async with self._database.transaction(account=account, device=device) as change:
                 yield change
         finally:
             self._changes += 1
@@ -94,8 +105,19 @@ class AccountsAndDevices:
                     (name, declared, at),
                 )
             account = await self.account(name)
-            assert account is not None  # noqa: S101 - accounts are never deleted
+            assert account is not None  # noqa: S101 - just made
         return account
+
+    async def remove_account(self, account_id: int) -> None:
+        # Whole even when cancelled: no file may go once the lock is given up.
+        await to_the_end(self._remove_account(account_id))
+
+    async def _remove_account(self, account_id: int) -> None:
+        async with self._blobs.lock:
+            async with self._change_people(account=account_id) as change:
+                freed = await change.fetch(_OWN_BLOBS, (account_id,))
+                await change.execute("DELETE FROM account WHERE id = ?", (account_id,))
+            await self._blobs.remove([digest for (digest,) in freed])
 
     async def set_verifier(self, account_id: int, verifier: str | None) -> None:
         async with self._change_people() as change:
