@@ -36,7 +36,7 @@ class KeySource:
         """Raises:
         VaultLocked: there is none, or it is too short.
         """
-        if self._credential is not None and self._credential.exists():
+        if self._credential is not None and self._has_credential():
             return self._checked(self._credential.read_bytes(), f"systemd's {CREDENTIAL}")
         if self._key:
             return self._checked(self._key.encode(), "secrets.key")
@@ -55,7 +55,7 @@ class KeySource:
         Raises:
             VaultLocked: as `read`, or the file cannot be made.
         """
-        if not self._key and self._credential is None and not self._key_file.exists():
+        if not self._key and not self._has_credential() and not self._key_file.exists():
             try:
                 self._make()
             except OSError as error:
@@ -64,6 +64,10 @@ class KeySource:
                     "key_file under [secrets] to a place that can be written, or make it yourself"
                 ) from None
         return self.read()
+
+    def _has_credential(self) -> bool:
+        # The directory may be there for other credentials alone.
+        return self._credential is not None and self._credential.exists()
 
     def _make(self) -> None:
         descriptor = os.open(self._key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

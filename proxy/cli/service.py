@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ import typer
 
 from proxy.adapters import logs
 from proxy.adapters.open_files import allow_connections
+from proxy.adapters.systemd import ServiceManager
 from proxy.app import App, running, upstream_world
 from proxy.cli import discover
 from proxy.cli.accounts import status
@@ -69,20 +71,28 @@ async def _serve(settings: Settings, config: Path | None) -> None:
     stop, reload = asyncio.Event(), asyncio.Event()
     hurry = asyncio.Event()
     _on_signals(stop, hurry, reload)
-    async with running(settings, hurry) as app:
-        announce(app)
-        while not stop.is_set():
-            await _either(stop, reload)
-            if reload.is_set():
-                reload.clear()
-                await _reload(app, config)
+    manager = ServiceManager(os.environ)
+    with manager.kept_informed():
+        async with running(settings, hurry) as app:
+            announce(app)
+            manager.ready(_where(app))
+            while not stop.is_set():
+                await _either(stop, reload)
+                if reload.is_set():
+                    reload.clear()
+                    with manager.reloading(lambda: _where(app)):
+                        await _reload(app, config)
+            manager.stopping()
 
 
 def announce(app: App) -> None:
     """The one line that scripts wait for."""
-    addresses = " ".join(f"{name}={address}" for name, address in app.addresses)
-    typer.echo(f"ready {addresses}")
+    typer.echo(_where(app))
     structlog.get_logger().info("ready", **dict(app.addresses))
+
+
+def _where(app: App) -> str:
+    return " ".join(["ready", *(f"{name}={address}" for name, address in app.addresses)])
 
 
 async def _reload(app: App, config: Path | None) -> None:

@@ -2,53 +2,90 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from difflib import get_close_matches
 from typing import Any, get_origin, get_type_hints
 
-from proxy.config.problems import Report
+from proxy.config.problems import KeyPath, Report
 from proxy.config.schema import Settings
+from proxy.config.structure import AccountTable
 
 PREFIX = "POP3_SYNC_"
 CONFIG_FILE = "POP3_SYNC_CONFIG"
 """Names the configuration file; the command line reads it."""
 
 
+_ACCOUNT = re.compile(rf"{PREFIX}ACCOUNT__(\d+)__(\w+)")
+"""The number says which variables are of one account, and nothing else."""
+
+
 def variables() -> dict[str, tuple[tuple[str, ...], Any]]:
-    """Every variable with the path and the type of its key; accounts have none."""
-    found: dict[str, tuple[tuple[str, ...], Any]] = {}
-    for name, kind in get_type_hints(Settings).items():
+    """Every variable with the path and the type of its key, but for those of accounts."""
+    return {f"{PREFIX}{name}": key for name, key in _keys(Settings) if key[0] != ("account",)}
+
+
+def _keys(table: type[Any]) -> list[tuple[str, tuple[tuple[str, ...], Any]]]:
+    """NAME or NAME__KEY for every key of a table and of the tables in it."""
+    found: list[tuple[str, tuple[tuple[str, ...], Any]]] = []
+    for name, kind in get_type_hints(table).items():
         if isinstance(kind, type) and is_dataclass(kind):
             for key, key_kind in get_type_hints(kind).items():
-                found[f"{PREFIX}{name}__{key}".upper()] = ((name, key), key_kind)
-        elif name != "account":
-            found[f"{PREFIX}{name}".upper()] = ((name,), kind)
+                found.append((f"{name}__{key}".upper(), ((name, key), key_kind)))
+        else:
+            found.append((name.upper(), ((name,), kind)))
     return found
 
 
 def overlay(document: dict[str, Any], environ: Mapping[str, str], report: Report) -> None:
     """Write the variables into `document`, and into `report` what they are and which are unknown.
 
-    A variable that an account's `password_env` names is the account's own business.
+    Accounts come after those of the file. A variable that an account's `password_env` names is the
+    account's own business.
     """
-    known = variables()
-    borrowed = {CONFIG_FILE, *_password_variables(document)}
+    known, of_account = variables(), dict(_keys(AccountTable))
+    borrowed = {CONFIG_FILE, *_password_variables(document, environ)}
+    accounts = _Accounts(document)
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in borrowed:
             continue
-        if name not in known:
-            near = get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            report.lines.append(f"{name}: unknown variable; did you mean {near}?")
+        account = _ACCOUNT.fullmatch(name)
+        number, key = account.groups() if account else ("", name)
+        keys = of_account if account else known
+        if key not in keys:
+            near = get_close_matches(key, keys, n=1, cutoff=0.0)[0]
+            start = name.removesuffix(key)
+            report.lines.append(f"{name}: unknown variable; did you mean {start}{near}?")
             continue
-        path, kind = known[name]
-        value = _read(environ[name], kind)
-        table = document if len(path) == 1 else document.setdefault(path[0], {})
+        path, kind = keys[key]
+        table, above = accounts.table(number) if account else (document, ())
+        if len(path) > 1 and isinstance(table, dict):
+            table = table.setdefault(path[0], {})
         # A table that is something else is reported as such when it is read.
         if isinstance(table, dict):
-            table[path[-1]] = value
-            report.variables[path] = name
+            table[path[-1]] = _read(environ[name], kind)
+            report.variables[(*above, *path)] = name
+
+
+class _Accounts:
+    """The [[account]] tables, to which those of the environment are added."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self._document = document
+        self._paths: dict[str, KeyPath] = {}
+
+    def table(self, number: str) -> tuple[Any, KeyPath]:
+        """That of the account with this number, made if need be, and its place."""
+        tables = self._document.setdefault("account", [])
+        if not isinstance(tables, list):
+            return None, ()
+        if number not in self._paths:
+            self._paths[number] = ("account", len(tables))
+            tables.append({})
+        path = self._paths[number]
+        return tables[int(path[1])], path
 
 
 def _read(text: str, kind: Any) -> Any:
@@ -65,9 +102,12 @@ def _read(text: str, kind: Any) -> Any:
     return parsed["value"] if len(parsed) == 1 else text
 
 
-def _password_variables(document: Mapping[str, Any]) -> set[str]:
+def _password_variables(document: Mapping[str, Any], environ: Mapping[str, str]) -> set[str]:
     accounts = document.get("account")
-    if not isinstance(accounts, list):
-        return set()
-    names = (account.get("password_env") for account in accounts if isinstance(account, dict))
+    tables = accounts if isinstance(accounts, list) else []
+    names = [table.get("password_env") for table in tables if isinstance(table, dict)]
+    for name, value in environ.items():
+        account = _ACCOUNT.fullmatch(name)
+        if account and account[2] == "PASSWORD_ENV":
+            names.append(value)
     return {name for name in names if isinstance(name, str)}

@@ -13,7 +13,7 @@ from prometheus_client import Metric
 from proxy.adapters.prometheus import ACCEPTED, UNAVAILABLE
 from proxy.adapters.prometheus_gauges import MAX_DEVICES
 from proxy.adapters.prometheus_labels import MAX_ACCOUNTS
-from proxy.domain.errors import Permanent, ProxyError, Temporary
+from proxy.domain.errors import Permanent, Temporary
 from proxy.domain.facts import CertificateLoaded, Command, Ending, Refusal
 from proxy.domain.survey import Space
 from tests.adapters.test_prometheus import FACTS, LOAD, STATE, observer
@@ -33,11 +33,7 @@ class Row:
     series: int
 
 
-<<<<<<< ours
 def kinds(error: type[BaseException]) -> set[str]:
-=======
-def kinds(error: type[ProxyError]) -> set[str]:
->>>>>>> theirs
     return {error.__name__}.union(*(kinds(child) for child in error.__subclasses__()))
 
 

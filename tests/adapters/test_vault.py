@@ -79,3 +79,10 @@ def test_systemd_s_credential_comes_first(tmp_path: Path) -> None:
     (tmp_path / CREDENTIAL).write_text("another key altogether\n")
     sealed = vault(credentials=str(tmp_path)).seal("p", b"secret")
     assert vault(key="another key altogether").unseal("p", sealed) == b"secret"
+
+
+def test_credentials_without_a_key_among_them_leave_the_key_file_in_use(tmp_path: Path) -> None:
+    (tmp_path / "alice").write_text("a password of somebody's")
+    file = tmp_path / "proxy.key"
+    sealed = vault(key="", key_file=file, credentials=str(tmp_path)).seal("p", b"secret")
+    assert vault(key="", key_file=file).unseal("p", sealed) == b"secret"

@@ -30,6 +30,8 @@ class Terminal:
             stdout=its,
             stderr=its,
             start_new_session=True,
+            # A test run in the background ignores Ctrl-C, and its children would.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.close(its)
         self.screen = ""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from proxy.services.fetch import BATCH_MESSAGES
+from proxy.services.upstream import WINDOW_COMMANDS
 from tests.e2e.dovecot import User
 from tests.e2e.overheard import digest
 from tests.e2e.poplib_device import PoplibDevice, Session, connect, hang_up, logged_in
@@ -25,8 +27,11 @@ from tests.e2e.rig import (
 pytestmark = pytest.mark.e2e
 
 SYNC_KILLS = 25
-LOST_AT_MOST = 100
-"""Complete messages that a kill may cost: a batch not yet durable, and what was asked for ahead."""
+LOST_AT_MOST = WINDOW_COMMANDS + 2 * BATCH_MESSAGES
+"""Complete messages that a kill may cost: what was asked for ahead, a batch that is being written,
+and the next one."""
+LONG = 3000
+"""Messages of one sync, so many that they tell a bounded loss from an unbounded one."""
 NEVER = 10**12
 SESSION_KILLS = 12
 """For each of the two kinds of mark."""
@@ -74,8 +79,25 @@ def test_kills_during_syncs_lose_nothing_and_double_nothing(rig: Rig) -> None:
     assert retrs.keys() == one_each(delivered).keys()
     # Seen by a device before the kill: durable, and never fetched again.
     assert not {name: n for name, n in retrs.items() if n > 1 + in_danger[name]}
-    # What a kill costs is bounded, however much mail there is.
-    assert retrs.total() - len(delivered) <= LOST_AT_MOST * hit
+
+
+@pytest.mark.timeout(240)
+def test_what_a_kill_costs_is_bounded_however_much_mail_there_is(rig: Rig) -> None:
+    user = rig.dovecot.add_user()
+    proxy = rig.proxy(user)
+    mails = small_mails(LONG, "long", octets=200)
+    rig.dovecot.deliver(user, *mails)
+    rig.tap.at_octet(sum(map(len, mails)) * 9 // 10, proxy.kill_now)
+    device = rig.device(proxy, user, "laptop")
+    poll_whatever_comes(device)
+    assert not proxy.running
+    before = rig.tap.retrs().total()
+    assert before > LONG // 2
+    rig.tap.at_octet(NEVER, proxy.kill_now)
+    bring_back(proxy, device)
+    device.poll()
+    assert_same_mails(device.mails(), mails)
+    assert rig.tap.retrs().total() - LONG <= LOST_AT_MOST
 
 
 STAGES = ("marked", "within a message", "QUIT sent", "QUIT answered")
