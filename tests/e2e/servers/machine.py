@@ -97,11 +97,14 @@ class MboxServer(ViewedServer):
             shadow.write(f"{user.name}:{hashed}:19000:0:99999:7:::\n")
 
     def deliver(self, user: User, *mails: bytes) -> None:
+        octets = b""
+        for mail in mails:
+            lines = mail.replace(b"\r\n", b"\n").removesuffix(b"\n").split(b"\n")
+            quoted = [b">" + line if line.startswith(b"From ") else line for line in lines]
+            octets += _SEPARATOR + b"\n".join(quoted) + b"\n\n"
         with self._locked(user) as box:
-            for mail in mails:
-                lines = mail.replace(b"\r\n", b"\n").removesuffix(b"\n").split(b"\n")
-                quoted = [b">" + line if line.startswith(b"From ") else line for line in lines]
-                box.write(_SEPARATOR + b"\n".join(quoted) + b"\n\n")
+            # In one go: mailutils also looks at the file without a lock.
+            box.write(octets)
 
     def count(self, user: User) -> int:
         lines = self._box(user).read_bytes().split(b"\n")
@@ -120,7 +123,7 @@ class MboxServer(ViewedServer):
         lock = self._box(user).with_name(f"{user.name}.lock")
         eventually(lambda: _made(lock), what=f"the lock of {user.name}'s mailbox")
         try:
-            with self._box(user).open("ab") as box:
+            with self._box(user).open("ab", buffering=0) as box:
                 fcntl.lockf(box, fcntl.LOCK_EX)
                 yield box
         finally:
