@@ -24,6 +24,9 @@ from proxy.cli.common import (
 
 app = typer.Typer(help="Look at stored messages.", no_args_is_help=True)
 
+SHOWN = 50
+"""Characters of a header field in a list."""
+
 UPSTREAM_SAYS = {
     "present": "is there",
     "gone": "has left it",
@@ -48,8 +51,8 @@ def list_(account: str, config: Config = None, as_json: Json = False) -> None:
                 row["uid"],
                 octets(row["octets"]),
                 when(row["received_at"]),
-                header["From"],
-                header["Subject"],
+                _short(header["From"]),
+                _short(header["Subject"]),
             )
             for row, header in headers
         ),
@@ -121,6 +124,10 @@ def export(
             sys.stdout.buffer.write(message)
         else:
             output.write_bytes(message)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
 def _stored_mail(config: Path | None) -> StoredMail:
