@@ -22,7 +22,8 @@ from proxy.domain.errors import (
 from proxy.domain.model import Account, Credentials
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
-from proxy.services.syncs import SyncRun, Syncs
+from proxy.services.sync_run import SyncRun
+from proxy.services.syncs import Syncs
 from proxy.services.throttle import Throttle
 
 UPSTREAM_WAIT = 45.0

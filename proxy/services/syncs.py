@@ -7,33 +7,31 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.errors import (
-    ConsentNeeded,
     ProxyError,
     UpstreamBusy,
     UpstreamRefusedLogin,
     UpstreamUnreachable,
 )
-from proxy.domain.facts import SyncFailed, SyncFinished, Unexpected, UpstreamLoggedIn
+from proxy.domain.facts import SyncFailed, SyncFinished, Unexpected
 from proxy.domain.model import Account, Credentials
-from proxy.domain.policy import AccountPolicy, UpstreamServer
+from proxy.domain.policy import AccountPolicy
 from proxy.domain.providers import hides_retrieved
 from proxy.domain.schedule import learnt_interval, next_interval, retry_delay
 from proxy.interfaces.observer import ID_OCTETS, Observer, work_id
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
+from proxy.services.account_login import AccountLogin
 from proxy.services.sync import AccountSync
-from proxy.services.sync_memory import SyncMemory
-from proxy.services.tokens import KeptSecrets, Tokens
-from proxy.services.upstream import UpstreamSession
-from proxy.services.upstream_dial import open_session
-from proxy.services.upstream_memory import LoginMemory, ServerMemory, UpstreamMemory
+from proxy.services.sync_run import AccountState, SyncRun
+from proxy.services.tokens import KeptSecrets
+from proxy.services.upstream_memory import ServerMemory, UpstreamMemory
 
 FOLLOW_UP = 50
 FOLLOW_UP_PAUSE = 2.0
@@ -47,59 +45,6 @@ RECONNECT_PAUSE = 0.5
 """Seconds before the first of these; each waits longer."""
 
 
-class SyncRun:
-    """One sync under way. Everybody who wants this account synced now waits for the same one."""
-
-    def __init__(self, credentials: Credentials) -> None:
-        loop = asyncio.get_running_loop()
-        self.credentials = credentials
-        self.accepted: asyncio.Future[Account] = loop.create_future()
-        """The account, as soon as upstream has taken the login; or why it has not."""
-        self.finished: asyncio.Future[SyncFinished] = loop.create_future()
-        self.progress: Callable[[], tuple[int, int]] = lambda: (0, 0)
-        """Messages fetched in the session under way, and how many it is to fetch."""
-
-    def succeed(self, result: SyncFinished) -> None:
-        self.finished.set_result(result)
-
-    def accept(self, account: Account) -> None:
-        if not self.accepted.done():
-            self.accepted.set_result(account)
-
-    def fail(self, error: ProxyError) -> None:
-        for future in (self.accepted, self.finished):
-            if not future.done():
-                future.set_exception(error)
-                # Nobody need be waiting.
-                future.exception()
-
-
-@dataclass(slots=True)
-class _AccountState:
-    """What is remembered of an account while the process runs. Times are the event loop's."""
-
-    memory: SyncMemory = field(default_factory=SyncMemory)
-    synced_at: float | None = None
-    not_before: float = 0.0
-    """Back-off after a failure."""
-    failures: int = 0
-    progress: int = 0
-    """Messages that the last session brought."""
-    logged_in_at: float | None = None
-    announced_delay: float = 0.0
-    """Seconds between logins that upstream announces (RFC 2449 §6.5)."""
-    learnt_delay: float = 0.0
-    """The same, as refusals have taught; kept in the store."""
-    logins: LoginMemory = field(default_factory=LoginMemory)
-
-    set_delay: float = 0.0
-    """The same, as the configuration says."""
-
-    @property
-    def login_delay(self) -> float:
-        return max(self.announced_delay, self.learnt_delay, self.set_delay)
-
-
 class Syncs:
     def __init__(
         self,
@@ -109,13 +54,12 @@ class Syncs:
         directory: Directory,
         kept: KeptSecrets,
     ) -> None:
-        self._kept = kept
-        self._tokens = Tokens(world.web, kept)
+        self._login = AccountLogin(world, observer, directory, kept)
         self._world = world
         self._store = store
         self._observer = observer
         self._directory = directory
-        self._states: dict[str, _AccountState] = defaultdict(_AccountState)
+        self._states: dict[str, AccountState] = defaultdict(AccountState)
         self._runs: dict[str, SyncRun] = {}
         self._servers: dict[tuple[str, int], ServerMemory] = defaultdict(ServerMemory)
         self._hosts: dict[tuple[str, int], asyncio.Semaphore] = {}
@@ -178,7 +122,7 @@ class Syncs:
 
     def try_again(self, name: str, credentials: Credentials) -> None:
         """A person has done something about it: no back-off, and no token of before."""
-        self._tokens.forget(name)
+        self._login.forget(name)
         state = self._states[name]
         state.failures, state.not_before = 0, 0.0
         self.follow_directory()
@@ -201,7 +145,7 @@ class Syncs:
     def forget(self, name: str) -> None:
         """The account is gone."""
         self._states.pop(name, None)
-        self._tokens.forget(name)
+        self._login.forget(name)
 
     def retry_in(self, name: str) -> float:
         """Seconds of back-off left."""
@@ -277,7 +221,7 @@ class Syncs:
     async def _sync(self, name: str, policy: AccountPolicy, run: SyncRun) -> SyncFinished:
         """One session, or as many as it takes while each brings something before it breaks."""
         # Kept once upstream has accepted the login: a name that is no account leaves no trace.
-        state = self._states.get(name) or _AccountState()
+        state = self._states.get(name) or AccountState()
         before = 0
         for attempt in range(RECONNECTS + 1):
             try:
@@ -304,13 +248,13 @@ class Syncs:
             self.start(name, credentials)
 
     async def _session(
-        self, name: str, policy: AccountPolicy, run: SyncRun, state: _AccountState
+        self, name: str, policy: AccountPolicy, run: SyncRun, state: AccountState
     ) -> SyncFinished:
         state.progress = 0
         server = policy.upstream
         state.set_delay = server.login_interval
         memory = UpstreamMemory(self._servers[server.host, server.port], state.logins)
-        session = await self._log_in(name, server, run.credentials, memory)
+        session = await self._login.open(name, server, run.credentials, memory)
         state.logged_in_at = asyncio.get_running_loop().time()
         try:
             declared = self._directory.declared(name) is not None
@@ -342,47 +286,6 @@ class Syncs:
             raise
         return result
 
-    async def _log_in(
-        self, name: str, server: UpstreamServer, credentials: Credentials, memory: UpstreamMemory
-    ) -> UpstreamSession:
-        if self._directory.declared(name) is None:
-            return await self._open(name, server, credentials, memory)
-        if server.oauth_client_id:
-            return await self._log_in_by_token(name, server, credentials.username, memory)
-        if not credentials.password:
-            password = await self._kept.password(name)
-            if password is None:
-                raise ConsentNeeded(
-                    f"no password is kept: run `pop3-sync-proxy account set-password {name}`"
-                )
-            self._directory.set_password(name, password)
-            credentials = replace(credentials, password=password)
-        return await self._open(name, server, credentials, memory)
-
-    async def _open(
-        self, name: str, server: UpstreamServer, credentials: Credentials, memory: UpstreamMemory
-    ) -> UpstreamSession:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        session = await open_session(self._world, server, credentials, memory)
-        self._observer.observe(UpstreamLoggedIn(name, loop.time() - began))
-        return session
-
-    async def _log_in_by_token(
-        self, name: str, server: UpstreamServer, username: str, memory: UpstreamMemory
-    ) -> UpstreamSession:
-        """A token that is refused may have been revoked before its time: a fresh one decides."""
-        for attempt in ("known", "fresh"):
-            token = await self._tokens.access(name, username, server)
-            credentials = Credentials(username, token, is_token=True)
-            try:
-                return await self._open(name, server, credentials, memory)
-            except UpstreamRefusedLogin:
-                self._tokens.forget(name)
-                if attempt == "fresh":
-                    raise
-        raise AssertionError
-
     async def _note_failure(self, name: str, run: SyncRun, error: ProxyError) -> None:
         account = await self._known_account(name)
         # A name that is no account leaves no trace, and one refused guess at the password of an
@@ -409,7 +312,7 @@ class Syncs:
         run.fail(error)
 
     async def _learn_delay(
-        self, account: Account, state: _AccountState, error: UpstreamBusy
+        self, account: Account, state: AccountState, error: UpstreamBusy
     ) -> None:
         """Upstream wants more time between logins than it was given."""
         now = asyncio.get_running_loop().time()

@@ -10,7 +10,8 @@ from proxy.domain.facts import SyncFinished
 from proxy.interfaces.store import Store
 from proxy.services.admin_names import Names, Report, Row
 from proxy.services.janitor import Janitor
-from proxy.services.syncs import SyncRun, Syncs
+from proxy.services.sync_run import SyncRun
+from proxy.services.syncs import Syncs
 
 REPORT_EVERY = 100
 """Blobs."""
