@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from tests.e2e.dovecot import User
 from tests.e2e.poplib_device import logged_in
 from tests.e2e.proxy import ProxyProcess
 from tests.e2e.rig import Rig, assert_same_mails, login, poll_together, small_mails
+from tests.e2e.terminal import Terminal
 from tests.e2e.waiting import eventually
 
 pytestmark = pytest.mark.e2e
@@ -184,3 +188,29 @@ def test_a_backup_goes_into_no_folder_of_somebody_elses(rig: Rig, tmp_path: Path
     done = proxy.cli("restore", str(tmp_path))
     assert done.returncode == 1
     assert "no complete backup" in done.stderr
+
+
+def test_long_work_shows_on_a_terminal_how_far_it_is(rig: Rig) -> None:
+    _, proxy = set_up(rig, small_mails(7, "shown"))
+    command = [sys.executable, "-m", "proxy", "verify", "--config", str(proxy.config)]
+    with Terminal(command, proxy.folder, os.environ) as terminal:
+        terminal.wait_for("/7")
+        assert terminal.end() == 0
+        assert "7 messages compared: 0 damaged" in terminal.screen
+
+
+def test_the_shell_completes_commands() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("pop3-sync-proxy")],
+        env={
+            **os.environ,
+            "_POP3_SYNC_PROXY_COMPLETE": "complete_bash",
+            "COMP_WORDS": "pop3-sync-proxy device mark",
+            "COMP_CWORD": "2",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.split() == ["mark-delivered"]
