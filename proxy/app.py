@@ -113,6 +113,7 @@ class App:
         Raises:
             OSError, BadConfig: it cannot be used; nothing has changed.
         """
+        settings, later = _but_for_what_waits(settings, self._settings)
         before = self._certificate
         self._certificate = certificate_of(settings)
         try:
@@ -122,17 +123,7 @@ class App:
             self._certificate = before
             self._load_certificate()
             raise
-        now = self._settings
-        later = [k for k in ("data_dir", "secrets") if getattr(settings, k) != getattr(now, k)]
-        names = now.http.account_names_in_metrics
-        if settings.http.account_names_in_metrics != names:
-            later.append("http.account_names_in_metrics")
-        self._settings = replace(
-            settings,
-            data_dir=now.data_dir,
-            secrets=now.secrets,
-            http=replace(settings.http, account_names_in_metrics=names),
-        )
+        self._settings = settings
         self.core.follow(settings.pop3, settings.limits)
         self._directory.replace(directory_of(settings))
         await self.core.load_passwords()
@@ -187,6 +178,23 @@ class App:
 
     async def _is_ready(self) -> bool:
         return self._listening and await self._store.is_writable()
+
+
+def _but_for_what_waits(settings: Settings, now: Settings) -> tuple[Settings, list[str]]:
+    """New settings with those of now where a change waits for the next start; which ones wait."""
+    names = now.http.account_names_in_metrics
+    waiting = {
+        "data_dir": settings.data_dir != now.data_dir,
+        "secrets": settings.secrets != now.secrets,
+        "http.account_names_in_metrics": settings.http.account_names_in_metrics != names,
+    }
+    kept = replace(
+        settings,
+        data_dir=now.data_dir,
+        secrets=now.secrets,
+        http=replace(settings.http, account_names_in_metrics=names),
+    )
+    return kept, [key for key, waits in waiting.items() if waits]
 
 
 @asynccontextmanager

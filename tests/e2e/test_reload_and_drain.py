@@ -149,7 +149,9 @@ def test_limits_of_a_reload_hold_for_the_next_connection(rig: Rig) -> None:
 
 
 def test_what_needs_a_restart_is_said(rig: Rig) -> None:
-    _, proxy = set_up(rig, *small_mails(1, "later"))
+    user = rig.dovecot.add_user()
+    # With a certificate of its own, which lies in the data directory.
+    proxy = rig.proxy(user, sections={"pop3": {"certificate": "", "private_key": ""}})
     text = proxy.config.read_text()
     proxy.config.write_text(text.replace('data_dir = "data"', 'data_dir = "elsewhere"'))
     proxy.send(signal.SIGHUP)
