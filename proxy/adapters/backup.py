@@ -151,7 +151,7 @@ class _BlobCopy:
         for number, digest in enumerate(wanted):
             progress(number, len(wanted))
             source, target = blob_path(self._source, digest), blob_path(self._target, digest)
-            if target.exists() or digest in self._damaged:
+            if digest in self._damaged or self._is_there(source, target):
                 continue
             for folder in (self._target, target.parent):
                 folder.mkdir(mode=0o700, exist_ok=True)
@@ -161,10 +161,24 @@ class _BlobCopy:
                 self.missing.add(digest)
         progress(len(wanted), len(wanted))
 
+    def _is_there(self, source: Path, target: Path) -> bool:
+        """A link to a file that was repaired since is one to the damaged file."""
+        try:
+            there = target.stat()
+        except FileNotFoundError:
+            return False
+        try:
+            return not self._link or os.path.samestat(there, source.stat())
+        except FileNotFoundError:
+            return True
+
     def _take(self, source: Path, target: Path, digest: bytes) -> None:
         if self._link:
+            fresh = target.with_name(f"{target.name}.part")
+            fresh.unlink(missing_ok=True)
             try:
-                os.link(source, target)
+                os.link(source, fresh)
+                fresh.replace(target)
             except FileNotFoundError:
                 raise
             except OSError:

@@ -52,6 +52,20 @@ async def test_a_copied_backup_leaves_out_what_is_damaged_and_says_so(
     assert (copied.blobs, copied.octets) == (1, 7)
 
 
+async def test_a_message_repaired_since_is_repaired_in_the_next_backup(
+    store: SqliteStore, alice: Account, tmp_path: Path
+) -> None:
+    await add(store, alice, b"sound\r\n", "1")
+    (blob,) = (tmp_path / "data/blobs").glob("??/*")
+    back_up(tmp_path / "data", tmp_path / "backup", nobody_looks)
+    blob.write_bytes(b"DAMAGED")
+    blob.unlink()
+    blob.write_bytes(b"sound\r\n")
+    back_up(tmp_path / "data", tmp_path / "backup", nobody_looks)
+    assert back_up(tmp_path / "data", tmp_path / "backup", nobody_looks).octets == 0
+    assert restore(tmp_path / "backup", tmp_path / "new", nobody_looks).damaged == ()
+
+
 async def test_what_was_purged_leaves_the_next_backup(
     store: SqliteStore, alice: Account, tmp_path: Path
 ) -> None:
