@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from proxy.adapters.alert_mail import SmtpPostman
 from proxy.adapters.certificate_files import describe
 from proxy.adapters.clock import SystemClock
 from proxy.adapters.device_certificate import CertificateSource, OwnIssuer
@@ -32,8 +33,10 @@ from proxy.domain.policy import LimitsPolicy, SessionPolicy
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Network, World
 from proxy.services.admin_names import Report, unheard
+from proxy.services.alerts import Alerts
 from proxy.services.core import Core
 from proxy.services.listeners import Listeners, Wanted
+from proxy.services.troubles import Troubles
 from proxy.web.control import call_running, start_control
 from proxy.web.http import start_http
 
@@ -54,16 +57,36 @@ class App:
         self._metrics = PrometheusObserver(account_names=names)
         self._observer = TeeObserver([LogObserver(), self._metrics])
         self._directory = directory_of(settings)
-        self.core = Core(
-            _world(self._network, settings),
+        room = partial(space, settings.data_dir)
+        world = _world(self._network, settings)
+        self.alerts = Alerts(
             store,
+            world.clock,
             self._observer,
+            self._directory,
+            settings.alerts,
+            room,
+            SmtpPostman(),
+        )
+        self.troubles = Troubles(
+            store,
+            world,
+            self._observer,
+            self._directory,
+            settings.alerts,
+            room,
+            self.alerts.wake,
+        )
+        self.core = Core(
+            world,
+            store,
+            TeeObserver([self._observer, self.troubles, self.alerts]),
             self._directory,
             settings.pop3,
             settings.limits,
             names_in_metrics=names,
         )
-        self._metrics.follow(self.core.load, partial(space, settings.data_dir))
+        self._metrics.follow(self.core.load, room)
         self._certificate = certificate_of(settings)
         self._certificate_state: object = None
         self._load_certificate()
@@ -125,6 +148,8 @@ class App:
             raise
         self._settings = settings
         self.core.follow(settings.pop3, settings.limits)
+        self.troubles.policy = settings.alerts
+        self.alerts.follow(settings.alerts)
         self._directory.replace(directory_of(settings))
         await self.core.load_passwords()
         self.core.syncs.follow_directory()
@@ -210,16 +235,20 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
     store = await open_store(settings.data_dir)
     try:
         app = App(settings, store, hurry or asyncio.Event())
-        janitor = asyncio.create_task(app.core.janitor.work())
+        workers = [
+            asyncio.create_task(worker.work())
+            for worker in (app.core.janitor, app.troubles, app.alerts)
+        ]
         try:
             async with AsyncExitStack() as listeners:
                 await app.start(listeners)
                 yield app
             await app.drain()
         finally:
-            janitor.cancel()
+            for worker in workers:
+                worker.cancel()
             await app.core.syncs.stop()
-            await asyncio.gather(janitor, return_exceptions=True)
+            await asyncio.gather(*workers, return_exceptions=True)
     finally:
         await store.close()
 
