@@ -27,16 +27,15 @@ from proxy.adapters.vault import AesVault, KeySource
 from proxy.adapters.web import WebClient
 from proxy.config.schema import Settings
 from proxy.domain.directory import Directory
-from proxy.domain.errors import BadConfig
+from proxy.domain.errors import BadConfig, MailNotSent
 from proxy.domain.facts import CertificateLoaded, CertificateUnusable
-from proxy.domain.policy import LimitsPolicy, SessionPolicy
+from proxy.domain.policy import AlertsPolicy, LimitsPolicy, SessionPolicy
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Network, World
 from proxy.services.admin_names import Report, unheard
-from proxy.services.alerts import Alerts
 from proxy.services.core import Core
 from proxy.services.listeners import Listeners, Wanted
-from proxy.services.troubles import Troubles
+from proxy.services.watch import Watch
 from proxy.web.control import call_running, start_control
 from proxy.web.http import start_http
 
@@ -59,28 +58,19 @@ class App:
         self._directory = directory_of(settings)
         room = partial(space, settings.data_dir)
         world = _world(self._network, settings)
-        self.alerts = Alerts(
+        self.watch = Watch(
             store,
-            world.clock,
+            world,
             self._observer,
             self._directory,
             settings.alerts,
             room,
             SmtpPostman(),
         )
-        self.troubles = Troubles(
-            store,
-            world,
-            self._observer,
-            self._directory,
-            settings.alerts,
-            room,
-            self.alerts.wake,
-        )
         self.core = Core(
             world,
             store,
-            TeeObserver([self._observer, self.troubles, self.alerts]),
+            TeeObserver([self._observer, self.watch]),
             self._directory,
             settings.pop3,
             settings.limits,
@@ -148,8 +138,7 @@ class App:
             raise
         self._settings = settings
         self.core.follow(settings.pop3, settings.limits)
-        self.troubles.policy = settings.alerts
-        self.alerts.follow(settings.alerts)
+        self.watch.follow(settings.alerts)
         self._directory.replace(directory_of(settings))
         await self.core.load_passwords()
         self.core.syncs.follow_directory()
@@ -235,10 +224,7 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
     store = await open_store(settings.data_dir)
     try:
         app = App(settings, store, hurry or asyncio.Event())
-        workers = [
-            asyncio.create_task(worker.work())
-            for worker in (app.core.janitor, app.troubles, app.alerts)
-        ]
+        workers = [asyncio.create_task(worker.work()) for worker in (app.core.janitor, app.watch)]
         try:
             async with AsyncExitStack() as listeners:
                 await app.start(listeners)
@@ -302,6 +288,15 @@ def upstream_network() -> Network:
 def upstream_world(settings: Settings) -> World:
     """For looking at upstreams without a proxy."""
     return _world(SocketNetwork(None), settings)
+
+
+async def try_alerts(alerts: AlertsPolicy) -> str:
+    """Log in where alerts are sent, and send none; returns what is wrong, "" for nothing."""
+    try:
+        await SmtpPostman().try_out(alerts)
+    except MailNotSent as error:
+        return str(error)
+    return ""
 
 
 def certificate_of(settings: Settings) -> CertificateSource | None:

@@ -95,18 +95,15 @@ def begun(
 ) -> list[TroubleKind]:
     """Kinds that begin now; `open` are this account's, `running` is for how many seconds we are."""
     known = {trouble.kind for trouble in open}
-    failing = account.failed_at is not None
     found: list[TroubleKind] = []
-    if watched.declared and failing:
-        if account.failure_kind == "ConsentNeeded":
-            found.append("consent_needed")
-        if account.failure_kind == "UpstreamRefusedLogin" and watched.refusals >= REFUSALS:
-            found.append("password_refused")
+    if watched.declared and account.failure_kind == "ConsentNeeded":
+        found.append("consent_needed")
+    if watched.declared and account.failure_kind == "UpstreamRefusedLogin":
+        found += ["password_refused"] if watched.refusals >= REFUSALS else []
+    if watched.declared and running > GRACE and not HANGS_TOGETHER & {*known, *found}:
         patience = max(NO_SYNC, 2 * watched.policy.sync.interval)
         last = account.synced_at or account.created_at
-        told = HANGS_TOGETHER & {*known, *found}
-        if now - last > patience and running > GRACE and not told:
-            found.append("no_sync")
+        found += ["no_sync"] if now - last > patience else []
     if watched.renamed is not None:
         found.append("uidls_changed")
     fresh: list[TroubleKind] = [kind for kind in found if kind not in known]
@@ -132,8 +129,10 @@ def new_too_large(account: Account, open: Collection[Trouble]) -> list[Unfetched
 def is_over(trouble: Trouble, account: Account, *, declared: bool, now: float) -> bool:
     """Of an account's trouble."""
     match trouble.kind:
-        case "password_refused" | "consent_needed" | "no_sync":
+        case "password_refused" | "consent_needed":
             return account.failed_at is None or not declared
+        case "no_sync":
+            return (account.synced_at or 0.0) >= trouble.since or not declared
         case "too_large":
             return not {mark(one) for one in too_large(account)}.intersection(trouble.marks)
         case "uidls_changed":

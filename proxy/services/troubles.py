@@ -240,7 +240,7 @@ class Troubles:
             compose(
                 subject=telling.subject,
                 body=f"{telling.body}\n{texts.GOES_BY_ITSELF}",
-                kind=f"notice; {kind}",
+                kind=f"notice_{kind}",
                 token=self._entropy.token(TOKEN).hex(),
                 at=now,
                 to=[account.name],

@@ -194,6 +194,14 @@ async def test_no_sync_for_a_day_is_told_but_not_right_after_a_start(desk: Desk)
     assert await desk.subjects() == ["No new mail for alice for a day"]
 
 
+async def test_syncs_that_do_not_even_fail_are_missed_too(desk: Desk) -> None:
+    await desk.succeeds()
+    await desk.later(2 * DAY + 1)
+    assert await desk.subjects() == ["No new mail for alice for a day"]
+    await desk.succeeds()
+    assert await desk.subjects() == []
+
+
 async def test_a_refused_password_explains_why_there_is_no_sync(desk: Desk) -> None:
     await desk.succeeds()
     await desk.fails()
@@ -226,7 +234,8 @@ async def test_changed_uidls_are_told_once_a_week_at_most(desk: Desk) -> None:
         await desk.later(HOUR)
     (mail,) = await desk.notices()
     assert "4711" in mail.get_content()
-    await desk.later(TELLS_FOR)
+    desk.home.clock.time += TELLS_FOR
+    await desk.succeeds()
     assert await desk.subjects() == []
 
 
