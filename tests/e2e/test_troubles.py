@@ -69,6 +69,9 @@ def test_a_refused_password_is_told_once_to_each_device_and_to_the_operator(
     proxy = rig.proxy(alice, bob, sections={"alerts": alerts(rig, post)})
     laptop, tablet = rig.device(proxy, alice, "laptop"), rig.device(proxy, alice, "tablet")
     other = rig.device(proxy, bob, "laptop")
+    # The syncs in the background are over: no later one is to fail by the way.
+    synced = f"event=sync_finished account={alice.name} "
+    eventually(lambda: synced in proxy.log(), what="the first sync", otherwise=proxy.log)
     for device in (laptop, tablet, other):
         device.poll()
         assert len(device.mails()) == 2
@@ -87,6 +90,9 @@ def test_a_refused_password_is_told_once_to_each_device_and_to_the_operator(
     assert post.mails[0]["To"] == "ops@example.com"
     assert post.mails[0]["Subject"] == f"[pop3-sync-proxy] {notice['Subject']}"
 
+    assert [row["kind"] for row in proxy.cli_json("status")["troubles"]] == ["password_refused"]
+    assert f": {notice['Subject']}\n" in proxy.cli("status").stdout
+
     # A restart of the roughest kind, and more refusals: nobody hears of it again.
     proxy.kill()
     proxy.start()
@@ -104,6 +110,7 @@ def test_a_refused_password_is_told_once_to_each_device_and_to_the_operator(
     rig.dovecot.change_password(changed, alice.password)
     assert proxy.cli("account", "sync", alice.name).returncode == 0
     eventually(lambda: open_troubles(proxy) == 0, what="the end", otherwise=proxy.log)
+    assert proxy.cli_json("status")["troubles"] == []
     tablet.poll()
     assert notices(tablet) == []
     assert len(tablet.mails()) == 2
