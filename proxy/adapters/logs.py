@@ -19,8 +19,6 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from proxy.domain.facts import (
-    AlertFailed,
-    AlertSent,
     BlobDamaged,
     CertificateLoaded,
     CertificateUnusable,
@@ -37,8 +35,6 @@ from proxy.domain.facts import (
     SessionStarted,
     SyncFailed,
     SyncFinished,
-    TroubleBegan,
-    TroubleOver,
     UidlsChanged,
     Unexpected,
     UpstreamLoggedIn,
@@ -84,10 +80,6 @@ _LEVELS: Mapping[type, Level] = {
     ListingDoubted: "warning",
     BlobDamaged: "error",
     Purged: "info",
-    TroubleBegan: "warning",
-    TroubleOver: "info",
-    AlertSent: "info",
-    AlertFailed: "warning",
     CertificateLoaded: "info",
     CertificateUnusable: "error",
     Unexpected: "error",

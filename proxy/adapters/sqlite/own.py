@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from proxy.adapters.blobs import Blobs, to_the_end
-from proxy.adapters.sqlite.connection import Connection
 from proxy.adapters.sqlite.database import Database, storage_errors
 from proxy.adapters.sqlite.messages import free_uids
 from proxy.adapters.sqlite.views import MARK
@@ -28,20 +27,6 @@ FROM message WHERE id = ?1
 """It counts as arrived now, so that a device without a backlog gets it too."""
 
 
-async def insert_own(change: Connection, account_id: int, blob: Blob, at: float) -> int:
-    """A row for a blob that is durable; returns the message's id."""
-    (uid,) = await free_uids(change, account_id, [("", blob.digest)], prefix=OWN_UID_PREFIX)
-    return await change.execute(
-        _INSERT, (account_id, uid, blob.digest, blob.octets, blob.dots, at, None)
-    )
-
-
-WITHDRAW = """
-UPDATE message SET deleted_at = coalesce(deleted_at, ?)
-WHERE id = ? AND account_id = ? AND own
-"""
-
-
 class OwnMessages:
     _database: Database
     _blobs: Blobs
@@ -59,7 +44,12 @@ class OwnMessages:
             with storage_errors():
                 await self._blobs.make_durable([blob.digest])
             async with self._database.transaction(account=account_id, device=but_not_for) as change:
-                message_id = await insert_own(change, account_id, blob, at)
+                (uid,) = await free_uids(
+                    change, account_id, [("", blob.digest)], prefix=OWN_UID_PREFIX
+                )
+                message_id = await change.execute(
+                    _INSERT, (account_id, uid, blob.digest, blob.octets, blob.dots, at, None)
+                )
                 if but_not_for is not None:
                     await change.execute(MARK, (at, at, but_not_for, message_id))
         return message_id
@@ -79,6 +69,7 @@ class OwnMessages:
     async def withdraw(self, account_id: int, message_ids: Collection[int], *, at: float) -> None:
         async with self._database.transaction(account=account_id) as change:
             await change.executemany(
-                WITHDRAW,
+                "UPDATE message SET deleted_at = coalesce(deleted_at, ?) "
+                "WHERE id = ? AND account_id = ? AND own",
                 [(at, message_id, account_id) for message_id in message_ids],
             )

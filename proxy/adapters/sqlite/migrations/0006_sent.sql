@@ -1,1 +1,0 @@
--- Copies of sent mail: what they need stands here.
