@@ -23,6 +23,7 @@ from tests.e2e.rig import (
     poll_whatever_comes,
     small_mails,
 )
+from tests.e2e.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -90,7 +91,7 @@ def test_what_a_kill_costs_is_bounded_however_much_mail_there_is(rig: Rig) -> No
     rig.tap.at_octet(sum(map(len, mails)) * 9 // 10, proxy.kill_now)
     device = rig.device(proxy, user, "laptop")
     poll_whatever_comes(device)
-    assert not proxy.running
+    eventually(lambda: not proxy.running, what="the kill")
     before = rig.tap.retrs().total()
     assert before > LONG // 2
     rig.tap.at_octet(NEVER, proxy.kill_now)
