@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from proxy.adapters.alert_mail import SmtpPostman
 from proxy.adapters.certificate_files import describe
 from proxy.adapters.clock import SystemClock
 from proxy.adapters.device_certificate import CertificateSource, OwnIssuer
@@ -26,14 +27,15 @@ from proxy.adapters.vault import AesVault, KeySource
 from proxy.adapters.web import WebClient
 from proxy.config.schema import Settings
 from proxy.domain.directory import Directory
-from proxy.domain.errors import BadConfig
+from proxy.domain.errors import BadConfig, MailNotSent
 from proxy.domain.facts import CertificateLoaded, CertificateUnusable
-from proxy.domain.policy import LimitsPolicy, SessionPolicy
+from proxy.domain.policy import AlertsPolicy, LimitsPolicy, SessionPolicy
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Network, World
 from proxy.services.admin_names import Report, unheard
 from proxy.services.core import Core
 from proxy.services.listeners import Listeners, Wanted
+from proxy.services.watch import Watch
 from proxy.web.control import call_running, start_control
 from proxy.web.http import start_http
 
@@ -54,16 +56,27 @@ class App:
         self._metrics = PrometheusObserver(account_names=names)
         self._observer = TeeObserver([LogObserver(), self._metrics])
         self._directory = directory_of(settings)
-        self.core = Core(
-            _world(self._network, settings),
+        room = partial(space, settings.data_dir)
+        world = _world(self._network, settings)
+        self.watch = Watch(
             store,
+            world,
             self._observer,
+            self._directory,
+            settings.alerts,
+            room,
+            SmtpPostman(),
+        )
+        self.core = Core(
+            world,
+            store,
+            TeeObserver([self._observer, self.watch]),
             self._directory,
             settings.pop3,
             settings.limits,
             names_in_metrics=names,
         )
-        self._metrics.follow(self.core.load, partial(space, settings.data_dir))
+        self._metrics.follow(self.core.load, room)
         self._certificate = certificate_of(settings)
         self._certificate_state: object = None
         self._load_certificate()
@@ -125,6 +138,7 @@ class App:
             raise
         self._settings = settings
         self.core.follow(settings.pop3, settings.limits)
+        self.watch.follow(settings.alerts)
         self._directory.replace(directory_of(settings))
         await self.core.load_passwords()
         self.core.syncs.follow_directory()
@@ -210,16 +224,17 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
     store = await open_store(settings.data_dir)
     try:
         app = App(settings, store, hurry or asyncio.Event())
-        janitor = asyncio.create_task(app.core.janitor.work())
+        workers = [asyncio.create_task(worker.work()) for worker in (app.core.janitor, app.watch)]
         try:
             async with AsyncExitStack() as listeners:
                 await app.start(listeners)
                 yield app
             await app.drain()
         finally:
-            janitor.cancel()
+            for worker in workers:
+                worker.cancel()
             await app.core.syncs.stop()
-            await asyncio.gather(janitor, return_exceptions=True)
+            await asyncio.gather(*workers, return_exceptions=True)
     finally:
         await store.close()
 
@@ -273,6 +288,15 @@ def upstream_network() -> Network:
 def upstream_world(settings: Settings) -> World:
     """For looking at upstreams without a proxy."""
     return _world(SocketNetwork(None), settings)
+
+
+async def try_alerts(alerts: AlertsPolicy) -> str:
+    """Log in where alerts are sent, and send none; returns what is wrong, "" for nothing."""
+    try:
+        await SmtpPostman().try_out(alerts)
+    except MailNotSent as error:
+        return str(error)
+    return ""
 
 
 def certificate_of(settings: Settings) -> CertificateSource | None:

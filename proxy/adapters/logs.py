@@ -19,6 +19,8 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from proxy.domain.facts import (
+    AlertFailed,
+    AlertSent,
     BlobDamaged,
     CertificateLoaded,
     CertificateUnusable,
@@ -35,6 +37,8 @@ from proxy.domain.facts import (
     SessionStarted,
     SyncFailed,
     SyncFinished,
+    TroubleBegan,
+    TroubleOver,
     UidlsChanged,
     Unexpected,
     UpstreamLoggedIn,
@@ -80,6 +84,10 @@ _LEVELS: Mapping[type, Level] = {
     ListingDoubted: "warning",
     BlobDamaged: "error",
     Purged: "info",
+    TroubleBegan: "warning",
+    TroubleOver: "info",
+    AlertSent: "info",
+    AlertFailed: "warning",
     CertificateLoaded: "info",
     CertificateUnusable: "error",
     Unexpected: "error",

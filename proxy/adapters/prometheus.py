@@ -24,6 +24,8 @@ from proxy import __version__
 from proxy.adapters.prometheus_gauges import Gauges
 from proxy.adapters.prometheus_labels import PREFIX, AccountLabels
 from proxy.domain.facts import (
+    AlertFailed,
+    AlertSent,
     BlobDamaged,
     CertificateLoaded,
     CertificateUnusable,
@@ -42,11 +44,13 @@ from proxy.domain.facts import (
     SessionEnded,
     SyncFailed,
     SyncFinished,
+    TroubleBegan,
     UidlsChanged,
     Unexpected,
     UpstreamLoggedIn,
 )
 from proxy.domain.survey import AccountState, Load, Space
+from proxy.domain.trouble import TroubleKind
 
 ACCEPTED, UNAVAILABLE = "accepted", "unavailable"
 """Results of logins, beside those of `Refusal`; the second for who is told to try again later."""
@@ -86,6 +90,7 @@ class PrometheusObserver:
         self._make_metrics_of_devices()
         self._make_metrics_of_upstreams()
         self._make_metrics_of_the_process()
+        self._make_metrics_of_troubles()
 
     def _make_metrics_of_devices(self) -> None:
         self._sessions = self._counter(
@@ -173,6 +178,18 @@ class PrometheusObserver:
             "event_loop_lag_seconds", "How late a timer of one second fires.", LAG_BUCKETS
         )
 
+    def _make_metrics_of_troubles(self) -> None:
+        self._notices = self._counter(
+            "notices", "Messages put into maildrops about troubles.", "trouble"
+        )
+        self._alerts = self._counter(
+            "alerts", "Mails to the operator, by what came of them.", "result"
+        )
+        for trouble in get_args(TroubleKind):
+            self._notices.labels(trouble)
+        for result in ("sent", "failed"):
+            self._alerts.labels(result)
+
     def render(self) -> bytes:
         """All metrics in Prometheus' text format 0.0.4."""
         return generate_latest(self.registry)
@@ -229,6 +246,12 @@ class PrometheusObserver:
             case Purged():
                 self._purged.inc(fact.messages)
                 self._octets_purged.inc(fact.octets)
+            case TroubleBegan():
+                self._notices.labels(fact.trouble).inc(fact.noticed)
+            case AlertSent():
+                self._alerts.labels("sent").inc()
+            case AlertFailed():
+                self._alerts.labels("failed").inc()
             case CertificateLoaded():
                 self._gauges.certificate_end = fact.not_after
             case CertificateUnusable():

@@ -14,11 +14,14 @@ from proxy.adapters.sqlite.messages import Messages
 from proxy.adapters.sqlite.own import OwnMessages
 from proxy.adapters.sqlite.records import Records
 from proxy.adapters.sqlite.seen import SeenUids
+from proxy.adapters.sqlite.troubles import Troubles
 from proxy.adapters.sqlite.views import ViewsAndCommits
 from proxy.domain.errors import DataDirInUse, StoreUnavailable
 
 
-class SqliteStore(AccountsAndDevices, ViewsAndCommits, Messages, OwnMessages, Records, SeenUids):
+class SqliteStore(
+    AccountsAndDevices, ViewsAndCommits, Messages, OwnMessages, Records, SeenUids, Troubles
+):
     """`interfaces.store.Store`; use `open_store` to get one."""
 
     def __init__(self, database: Database, blobs: Blobs, lock: int | None) -> None:

@@ -24,6 +24,8 @@ def status(config: Config = None, as_json: Json = False) -> None:
         typer.echo("No account yet. One appears when a device logs in, or when it is declared.")
     for row in result["accounts"]:
         _print_account(row)
+    for row in result["troubles"]:
+        typer.echo(f"TROUBLE, noticed {ago(row['since'])}: {row['subject']}")
 
 
 @app.command("list")

@@ -14,7 +14,7 @@ import typer
 from proxy.adapters import logs
 from proxy.adapters.open_files import allow_connections
 from proxy.adapters.systemd import ServiceManager
-from proxy.app import App, running, upstream_world
+from proxy.app import App, running, try_alerts, upstream_world
 from proxy.cli import discover
 from proxy.cli.accounts import status
 from proxy.cli.common import (
@@ -30,7 +30,7 @@ from proxy.config.schema import Settings
 from proxy.demo import play, stage
 from proxy.domain.errors import BadConfig
 from proxy.domain.model import Credentials
-from proxy.domain.policy import UpstreamServer
+from proxy.domain.policy import AlertsPolicy, UpstreamServer
 from proxy.services.upstream_trial import try_upstream
 
 Row = dict[str, str | bool]
@@ -166,10 +166,10 @@ def check(
 ) -> None:
     """Validate the configuration and try every upstream.
 
-    Logs in to the upstream of every declared account and prints what it offers. Fails when any of
-    them does. With an ADDRESS it reads no configuration: it looks for the address's POP3 server
-    among known providers, in DNS and in autoconfiguration files, and prints the lines for the
-    configuration file.
+    Logs in to the upstream of every declared account and prints what it offers, and to the SMTP
+    server of [alerts], which is sent nothing. Fails when any of them does. With an ADDRESS it reads
+    no configuration: it looks for the address's POP3 server among known providers, in DNS and in
+    autoconfiguration files, and prints the lines for the configuration file.
     """
     if address:
         discover.find(address, as_json=as_json)
@@ -205,7 +205,21 @@ async def _check(settings: Settings) -> list[Row]:
         rows.append(
             await _check_upstream(settings, "pass-through accounts", settings.upstream, None)
         )
+    if settings.alerts.to:
+        rows.append(await _check_alerts(settings.alerts))
     return rows
+
+
+async def _check_alerts(alerts: AlertsPolicy) -> Row:
+    trouble = await try_alerts(alerts)
+    did = "login accepted" if alerts.username else "reachable"
+    return {
+        "account": "alerts",
+        "upstream": f"{alerts.host}:{alerts.port}",
+        "offers": "",
+        "ok": not trouble,
+        "result": trouble or f"{did}; nothing was sent",
+    }
 
 
 async def _check_upstream(

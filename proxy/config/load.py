@@ -19,7 +19,7 @@ from proxy.config.values import WrongValue
 from proxy.domain.directory import DeclaredAccount
 from proxy.domain.errors import BadConfig
 from proxy.domain.model import Credentials
-from proxy.domain.policy import AccountPolicy
+from proxy.domain.policy import AccountPolicy, AlertsPolicy
 from proxy.domain.providers import PROVIDERS
 
 Section = TypeVar("Section")
@@ -187,12 +187,27 @@ def _check_whole(settings: Settings, report: Report, *, any_account: bool) -> No
             ("secrets", "key_file"),
             "this is in data_dir, so a copy of that would hold what it encrypts and the key",
         )
+    _check_alerts(settings.alerts, report)
     for account in settings.account:
         if not account.policy.upstream.host:
             report.add(
                 ("account", account.name, "upstream", "host"),
                 "needed: the POP3 server that the mailbox is on, here or in [upstream]",
             )
+
+
+def _check_alerts(alerts: AlertsPolicy, report: Report) -> None:
+    if alerts.to and not alerts.host:
+        report.add(("alerts", "host"), "needed: the SMTP server that takes the mail to `to`")
+    if alerts.password and alerts.password_file:
+        report.add(("alerts", "password"), "only one of password and password_file may stand here")
+    if alerts.username and not (alerts.password or alerts.password_file):
+        report.add(("alerts", "password_file"), "needed, as username is given")
+    if alerts.username and alerts.tls == "none" and alerts.host not in _LOOPBACK:
+        report.add(("alerts", "tls"), "the password would go over the network in clear text")
+
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def _holds_key(certificate: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Literal, NewType
 from proxy.domain.directory import DeclaredAccount
 from proxy.domain.policy import (
     AccountPolicy,
+    AlertsPolicy,
     DevicePolicy,
     LimitsPolicy,
     RetentionPolicy,
@@ -100,6 +101,7 @@ class Settings:
     accounts: AccountsSettings = field(default_factory=AccountsSettings)
     secrets: SecretsSettings = field(default_factory=SecretsSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
+    alerts: AlertsPolicy = field(default_factory=AlertsPolicy)
     log: LogSettings = field(default_factory=LogSettings)
     account: tuple[DeclaredAccount, ...] = ()
 

@@ -26,8 +26,10 @@ from proxy.config.schema import (
     Settings,
 )
 from proxy.domain.policy import (
+    AlertsPolicy,
     DevicePolicy,
     LimitsPolicy,
+    MailAddress,
     Network,
     Octets,
     RetentionPolicy,
@@ -66,6 +68,7 @@ def converter(base: Path) -> Converter:
         (Seconds, values.duration),
         (Octets, values.size),
         (Address, values.address),
+        (MailAddress, values.mail_address),
         (Listening, values.listening(base)),
         (FilePath, values.file(base)),
         (Path, values.directory(base)),
@@ -120,6 +123,17 @@ def converter(base: Path) -> Converter:
     _register(made, AccountsSettings)
     _register(made, SecretsSettings)
     _register(made, HttpSettings, listen=_hook(values.address_or_none))
+    _register(
+        made,
+        AlertsPolicy,
+        sender=_hook(values.mail_address_or_none),
+        host=_hook(values.host),
+        port=_hook(values.port),
+        ca_file=_hook(values.file(base)),
+        username=_hook(values.login_or_none),
+        password_file=_hook(values.file(base)),
+        max_per_hour=positive,
+    )
     _register(made, LogSettings)
     _register(made, AccountTable, name=login, username=login)
     _register(made, Settings)

@@ -21,6 +21,7 @@ SHOWN = 80
 """Characters of a wrong value that a message repeats."""
 
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]/]+):(\d{1,5})", re.ASCII)
+_MAIL_ADDRESS = re.compile(r"[A-Za-z0-9._%+=-]{1,64}@[A-Za-z0-9.-]{1,190}[A-Za-z0-9]", re.ASCII)
 _SIZE = re.compile(r"(\d{1,12})(B|KiB|MiB|GiB)", re.ASCII)
 _SIZE_UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
@@ -221,6 +222,21 @@ def login(value: Any) -> str:
     if not name or not name.isprintable():
         raise WrongValue(f"{show(name)} is not a login name on one line")
     return name
+
+
+def login_or_none(value: Any) -> str:
+    return "" if value == "" else login(value)
+
+
+def mail_address(value: Any) -> str:
+    name = text(value)
+    if not _MAIL_ADDRESS.fullmatch(name):
+        raise WrongValue(f'{show(name)} is not an e-mail address such as "me@example.com"')
+    return name
+
+
+def mail_address_or_none(value: Any) -> str:
+    return "" if value == "" else mail_address(value)
 
 
 def directory(base: Path) -> Callable[[Any], Path]:

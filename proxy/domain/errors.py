@@ -67,6 +67,10 @@ class StoreUnavailable(Temporary):
     """The catalogue or the blobs cannot be read or written (disk full, I/O error)."""
 
 
+class MailNotSent(ProxyError):
+    """The SMTP server for alerts cannot be reached, or does not take the mail."""
+
+
 # --- Permanent: a person has to act ------------------------------------------------------------
 
 

@@ -199,6 +199,41 @@ class Purged:
 
 
 @dataclass(frozen=True, slots=True)
+class TroubleBegan:
+    """A person has to know of something."""
+
+    account: str
+    """"": it is the machine's."""
+    trouble: str
+    """A `TroubleKind`."""
+    noticed: bool
+    """A message about it is in the maildrops of the account."""
+
+
+@dataclass(frozen=True, slots=True)
+class TroubleOver:
+    account: str
+    trouble: str
+    since: float
+    """Unix time."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertSent:
+    """The SMTP server has taken a mail to the operator."""
+
+    troubles: int
+    """That it tells of; 0: it is a digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertFailed:
+    reason: str
+    retry_in: float
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateLoaded:
     """What devices see from now on."""
 
@@ -240,6 +275,10 @@ Fact = (
     | ListingDoubted
     | BlobDamaged
     | Purged
+    | TroubleBegan
+    | TroubleOver
+    | AlertSent
+    | AlertFailed
     | CertificateLoaded
     | CertificateUnusable
     | Unexpected

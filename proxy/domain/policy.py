@@ -12,6 +12,8 @@ from typing import Literal, NewType
 
 Seconds = NewType("Seconds", float)
 Octets = NewType("Octets", int)
+MailAddress = NewType("MailAddress", str)
+"""local@domain, in ASCII."""
 
 Network = IPv4Network | IPv6Network
 
@@ -145,6 +147,35 @@ class RetentionPolicy:
     """A device not seen for so long no longer holds mail back."""
     local_keep: Seconds = Seconds(30 * DAY)
     follow_upstream_removals: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsPolicy:
+    """How people hear of troubles."""
+
+    notices: bool = True
+    """Whether messages about them appear in the maildrops of the accounts concerned."""
+    to: tuple[MailAddress, ...] = ()
+    """Who gets them by e-mail; nobody: there is none."""
+    sender: str = ""
+    """"": the first of `to`."""
+    host: str = ""
+    """The SMTP server that takes them."""
+    port: int = 465
+    tls: TlsMode = "implicit"
+    ca_file: str = ""
+    username: str = ""
+    """"": no login."""
+    password: str = field(default="", repr=False)
+    password_file: str = ""
+    """Read at every login; comes before `password`."""
+    max_per_hour: int = 10
+    """Mails; what is beyond waits, and is told in one."""
+    digest: Literal["off", "daily", "weekly"] = "off"
+
+    @property
+    def envelope_sender(self) -> str:
+        return self.sender or (self.to[0] if self.to else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from proxy.domain.model import (
     Unfetched,
 )
 from proxy.domain.policy import RetentionPolicy, ViewKind
+from proxy.domain.trouble import ReportKind, Trouble, TroubleKind
 
 
 class BlobWriter(Protocol):
@@ -277,6 +278,39 @@ class Own(Protocol):
         """Own messages are shown no more to those that have not got them."""
 
 
+class Troubles(Protocol):
+    """What people are told of, and what of that they have been told."""
+
+    async def troubles(self) -> list[Trouble]:
+        """All that are kept, oldest first."""
+
+    async def add_trouble(
+        self,
+        account_id: int | None,
+        kind: TroubleKind | ReportKind,
+        *,
+        subject: str,
+        body: str,
+        marks: Sequence[str] = (),
+        notice: Blob | None = None,
+        at: float,
+    ) -> None:
+        """It begins, and its notice, a finished blob, is shown to all devices of the account."""
+
+    async def end_trouble(self, trouble: Trouble, *, at: float) -> None:
+        """It is over: its notice is shown no more to those that have not got it."""
+
+    async def set_marks(self, trouble_id: int, marks: Sequence[str]) -> None: ...
+
+    async def note_alerted(
+        self, *, began: Collection[int], over: Collection[int], at: float
+    ) -> None:
+        """The operator was told that these began, and that those are over."""
+
+    async def drop_troubles(self, *, over_before: float) -> None:
+        """Forget those that have been over since before this time."""
+
+
 class Records(Protocol):
     """What an operator looks at and repairs."""
 
@@ -304,7 +338,7 @@ class Records(Protocol):
         """Accounts with a message of this digest that is not purged."""
 
 
-class Store(Accounts, Devices, Views, Syncing, Seen, Own, Records, Protocol):
+class Store(Accounts, Devices, Views, Syncing, Seen, Own, Troubles, Records, Protocol):
     """The whole store."""
 
     async def secret(self, name: str, *, fresh: bytes) -> bytes:

@@ -97,9 +97,20 @@ class Admin:
         return await work
 
     async def status(self) -> Row:
-        """All accounts with their devices."""
+        """All accounts with their devices, and what a person has to know of."""
+        names = {account.id: account.name for account in await self._store.accounts()}
         return {
-            "accounts": [await self.account_show(name) for name in await self._names.accounts()]
+            "accounts": [await self.account_show(name) for name in await self._names.accounts()],
+            "troubles": [
+                {
+                    "account": names.get(trouble.account_id or 0, ""),
+                    "kind": trouble.kind,
+                    "since": trouble.since,
+                    "subject": trouble.subject,
+                }
+                for trouble in await self._store.troubles()
+                if trouble.over_at is None and trouble.kind != "digest"
+            ],
         }
 
     async def account_list(self) -> list[Row]:

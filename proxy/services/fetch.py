@@ -12,6 +12,7 @@ from proxy.domain.fingerprint import Fingerprint
 from proxy.domain.model import Account, Fetched, Unfetched
 from proxy.domain.plan import Entry
 from proxy.domain.reconcile import Reconciliation, Verdict
+from proxy.domain.trouble import TOO_LARGE
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
@@ -109,7 +110,7 @@ class Fetch:
         now = self._clock.now()
         why = self._memory.why_left_out(entry, now)
         if why is None and entry.octets > self._limit:
-            self._leave_out(entry, f"larger than max_message_size, {self._limit} octets")
+            self._leave_out(entry, f"{TOO_LARGE}, {self._limit} octets")
             why = self._memory.why_left_out(entry, now)
         if why is not None:
             self.skipped.append(_unfetched(entry, why))
@@ -171,7 +172,7 @@ class Fetch:
         UpstreamUnreachable: the message is larger than it may be, whatever LIST said.
         """
         if octets > self._limit:
-            self._leave_out(entry, f"larger than max_message_size, {self._limit} octets")
+            self._leave_out(entry, f"{TOO_LARGE}, {self._limit} octets")
             raise UpstreamUnreachable("a message larger than max_message_size was broken off")
 
     def _arrival(self, fingerprint: Fingerprint) -> float:

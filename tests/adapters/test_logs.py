@@ -16,6 +16,8 @@ import structlog
 from proxy.adapters.logs import Level, LogObserver, configure
 from proxy.adapters.observers import TeeObserver
 from proxy.domain.facts import (
+    AlertFailed,
+    AlertSent,
     BlobDamaged,
     CertificateLoaded,
     CertificateUnusable,
@@ -32,6 +34,8 @@ from proxy.domain.facts import (
     SessionStarted,
     SyncFailed,
     SyncFinished,
+    TroubleBegan,
+    TroubleOver,
     UidlsChanged,
     Unexpected,
     UpstreamLoggedIn,
@@ -61,6 +65,10 @@ FACTS: list[tuple[Fact, Level, str]] = [
     (ListingDoubted("alice", 10), "warning", "listing_doubted"),
     (BlobDamaged("alice", 7), "error", "blob_damaged"),
     (Purged("alice", 3, 99), "info", "purged"),
+    (TroubleBegan("alice", "no_sync", True), "warning", "trouble_began"),
+    (TroubleOver("alice", "no_sync", 1.7e9), "info", "trouble_over"),
+    (AlertSent(1), "info", "alert_sent"),
+    (AlertFailed("no connection", 60.0), "warning", "alert_failed"),
     (CertificateLoaded("mail.lan", "AB:CD", 1.8e9), "info", "certificate_loaded"),
     (CertificateUnusable("no certificate"), "error", "certificate_unusable"),
     (replace(SESSION, ended="bad_commands"), "warning", "session_ended"),

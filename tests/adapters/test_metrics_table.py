@@ -16,6 +16,7 @@ from proxy.adapters.prometheus_labels import MAX_ACCOUNTS
 from proxy.domain.errors import Permanent, Temporary
 from proxy.domain.facts import CertificateLoaded, Command, Ending, Refusal
 from proxy.domain.survey import Space
+from proxy.domain.trouble import TroubleKind
 from tests.adapters.test_prometheus import FACTS, LOAD, STATE, observer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
@@ -45,6 +46,7 @@ VALUES = {
     "version": 1,
     "python": 1,
     "state": 2,
+    "trouble": len(get_args(TroubleKind)),
 }
 
 
@@ -52,7 +54,7 @@ def most(metric: Metric, labels: frozenset[str]) -> int:
     """How many series it can have."""
     if metric.type == "histogram":
         return len(metric.samples)
-    results = {"syncs": 2, "logins": len({ACCEPTED, UNAVAILABLE, *get_args(Refusal)})}
+    results = {"syncs": 2, "alerts": 2, "logins": len({ACCEPTED, UNAVAILABLE, *get_args(Refusal)})}
     # Counters have "other" beside; a device belongs to one account.
     accounts = 1 if "device" in labels else MAX_ACCOUNTS + (metric.type == "counter")
     known = VALUES | {"account": accounts, "result": results.get(metric.name[10:], 0)}
@@ -109,7 +111,8 @@ def test_the_page_says_what_an_account_and_a_device_add() -> None:
 
 
 def test_the_page_names_every_value_of_the_small_sets() -> None:
-    for value in (*get_args(Ending), *get_args(Command), *get_args(Refusal), ACCEPTED, UNAVAILABLE):
+    small = (Ending, Command, Refusal, TroubleKind)
+    for value in (ACCEPTED, UNAVAILABLE, *(value for kind in small for value in get_args(kind))):
         assert f"`{value}`" in PAGE, value
 
 

@@ -13,6 +13,8 @@ from proxy import __version__
 from proxy.adapters import prometheus_gauges, prometheus_labels
 from proxy.adapters.prometheus import PrometheusObserver
 from proxy.domain.facts import (
+    AlertFailed,
+    AlertSent,
     BlobDamaged,
     CertificateLoaded,
     CertificateUnusable,
@@ -29,6 +31,8 @@ from proxy.domain.facts import (
     SessionStarted,
     SyncFailed,
     SyncFinished,
+    TroubleBegan,
+    TroubleOver,
     UidlsChanged,
     Unexpected,
     UpstreamLoggedIn,
@@ -51,6 +55,9 @@ FACTS: list[Fact] = [
     ListingDoubted("alice", 10),
     BlobDamaged("alice", 7),
     Purged("alice", 3, 99),
+    TroubleBegan("alice", "no_sync", True),
+    AlertSent(1),
+    AlertFailed("no connection", 60.0),
     CertificateLoaded("mail.lan", "AB:CD", 1.8e9),
     CertificateUnusable("no certificate"),
     Unexpected("janitor", RuntimeError("boom")),
@@ -114,7 +121,7 @@ def value(made: PrometheusObserver, name: str, labels: Labels | None = None) -> 
 
 
 def test_every_kind_of_fact_changes_the_page() -> None:
-    assert {type(fact) for fact in FACTS} == set(get_args(Fact)) - {SessionStarted}
+    assert {type(fact) for fact in FACTS} == set(get_args(Fact)) - {SessionStarted, TroubleOver}
     idle = {key for key, count in samples(observer()).items() if count}
     for fact in FACTS:
         assert {key for key, count in samples(observer(fact)).items() if count} - idle, fact

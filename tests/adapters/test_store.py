@@ -27,9 +27,10 @@ from proxy.domain.model import Account
 from proxy.interfaces.store import Store
 from tests.interfaces.seen_contract import SeenContract
 from tests.interfaces.store_contract import NOW, StoreContract, add, commit, fetched
+from tests.interfaces.trouble_contract import TroubleContract
 
 
-class TestOnThreads(StoreContract, SeenContract):
+class TestOnThreads(StoreContract, SeenContract, TroubleContract):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = await open_store(tmp_path)
@@ -37,7 +38,7 @@ class TestOnThreads(StoreContract, SeenContract):
         await store.close()
 
 
-class TestInline(StoreContract, SeenContract):
+class TestInline(StoreContract, SeenContract, TroubleContract):
     """As under simulation."""
 
     @pytest.fixture

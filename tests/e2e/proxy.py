@@ -32,7 +32,11 @@ class ProxyProcess:
         sections: Mapping[str, Table],
         accounts: Sequence[Table] = (),
     ) -> None:
-        """`sections` and `accounts` are what the file says beside listeners and certificate."""
+        """`sections` and `accounts` are what the file says beside listeners and certificate.
+
+        Without a word on it there are no notices: where mail is counted, none of the proxy's own
+        is to come among it.
+        """
         folder.mkdir()
         self.folder = folder
         self._ca_file = certificates.ca_file
@@ -48,6 +52,7 @@ class ProxyProcess:
                 "private_key": str(certificates.private_key),
             },
             "http": {"listen": "127.0.0.1:0"},
+            "alerts": {"notices": False},
         }
         names = [*fixed, *(name for name in sections if name not in fixed)]
         tables = {name: {**fixed.get(name, {}), **sections.get(name, {})} for name in names}

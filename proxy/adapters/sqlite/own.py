@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from proxy.adapters.blobs import Blobs, to_the_end
+from proxy.adapters.sqlite.connection import Connection
 from proxy.adapters.sqlite.database import Database, storage_errors
 from proxy.adapters.sqlite.messages import free_uids
 from proxy.adapters.sqlite.views import MARK
@@ -27,6 +28,20 @@ FROM message WHERE id = ?1
 """It counts as arrived now, so that a device without a backlog gets it too."""
 
 
+async def insert_own(change: Connection, account_id: int, blob: Blob, at: float) -> int:
+    """A row for a blob that is durable; returns the message's id."""
+    (uid,) = await free_uids(change, account_id, [("", blob.digest)], prefix=OWN_UID_PREFIX)
+    return await change.execute(
+        _INSERT, (account_id, uid, blob.digest, blob.octets, blob.dots, at, None)
+    )
+
+
+WITHDRAW = """
+UPDATE message SET deleted_at = coalesce(deleted_at, ?)
+WHERE id = ? AND account_id = ? AND own
+"""
+
+
 class OwnMessages:
     _database: Database
     _blobs: Blobs
@@ -44,12 +59,7 @@ class OwnMessages:
             with storage_errors():
                 await self._blobs.make_durable([blob.digest])
             async with self._database.transaction(account=account_id, device=but_not_for) as change:
-                (uid,) = await free_uids(
-                    change, account_id, [("", blob.digest)], prefix=OWN_UID_PREFIX
-                )
-                message_id = await change.execute(
-                    _INSERT, (account_id, uid, blob.digest, blob.octets, blob.dots, at, None)
-                )
+                message_id = await insert_own(change, account_id, blob, at)
                 if but_not_for is not None:
                     await change.execute(MARK, (at, at, but_not_for, message_id))
         return message_id
@@ -69,7 +79,6 @@ class OwnMessages:
     async def withdraw(self, account_id: int, message_ids: Collection[int], *, at: float) -> None:
         async with self._database.transaction(account=account_id) as change:
             await change.executemany(
-                "UPDATE message SET deleted_at = coalesce(deleted_at, ?) "
-                "WHERE id = ? AND account_id = ? AND own",
+                WITHDRAW,
                 [(at, message_id, account_id) for message_id in message_ids],
             )

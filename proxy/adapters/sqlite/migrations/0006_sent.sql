@@ -1,0 +1,1 @@
+-- Copies of sent mail: what they need stands here.

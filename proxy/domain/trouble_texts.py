@@ -1,0 +1,191 @@
+"""What a person is told of a trouble, in plain words, with the command that helps.
+
+Whatever strangers have a say in (names, refusals, UIDLs) goes through `one_line` first, and a name
+in a command is quoted for the shell.
+"""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from proxy.domain.directory import DeclaredAccount
+from proxy.domain.facts import UidlsChanged
+from proxy.domain.model import Account, Unfetched
+from proxy.domain.plain_text import one_line
+from proxy.domain.policy import UpstreamServer
+from proxy.domain.survey import Space
+from proxy.domain.trouble import mark
+
+NAME, SAID, UID = 120, 300, 70
+"""Characters shown of an account's name, of what a server said, and of a UIDL."""
+SHOWN = 20
+"""Messages listed."""
+WIDTH = 72
+
+PROGRAM = "pop3-sync-proxy"
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    subject: str
+    body: str
+    """Paragraphs, each line ended by LF."""
+
+
+def name_of(account: str) -> str:
+    return one_line(account, NAME)
+
+
+def password_refused(account: Account, declared: DeclaredAccount) -> Telling:
+    name, server = name_of(account.name), declared.policy.upstream
+    return _telling(
+        f"The mail provider refuses the password of {name}",
+        f"The mail server {_host(server)} refuses the login that the proxy has for {name}. Until "
+        "that is put right no new mail comes; the mail that is here already stays.",
+        _said(account.failure),
+        *_remedy(account.name, declared),
+    )
+
+
+def consent_needed(account: Account, declared: DeclaredAccount) -> Telling:
+    name = name_of(account.name)
+    by_token = bool(declared.policy.upstream.oauth_client_id)
+    return _telling(
+        f"{name} needs your consent again" if by_token else f"{name} needs its password",
+        f"The mail server {_host(declared.policy.upstream)} lets the proxy read the mail of {name} "
+        f"only with {'your consent, which has ended' if by_token else 'a password'}. Until then no "
+        "new mail comes; the mail that is here already stays.",
+        _said(account.failure),
+        *_remedy(account.name, declared),
+    )
+
+
+def no_sync(account: Account, server: UpstreamServer) -> Telling:
+    name = name_of(account.name)
+    since = f"since {when(account.synced_at)}" if account.synced_at else "at all so far"
+    return _telling(
+        f"No new mail for {name} for a day",
+        f"The proxy could not get mail of {name} from {_host(server)} {since}. It goes on trying; "
+        "the mail that is here already stays.",
+        _said(account.failure),
+        "If that lasts, on the computer that runs the proxy:",
+        _command("account sync", account.name),
+        "It says what is wrong. Without the proxy your mail is where it always was, at the "
+        "provider.",
+    )
+
+
+def too_large(account: Account, messages: Sequence[Unfetched], limit: int) -> Telling:
+    name, count = name_of(account.name), len(messages)
+    what = "A message is" if count == 1 else f"{count} messages are"
+    listed = [f"    {size(one.octets)}  UIDL {one_line(mark(one), UID)}" for one in messages]
+    more = [f"    and {count - SHOWN} more"] if count > SHOWN else []
+    return _telling(
+        f"{what} too large to be fetched for {name}",
+        f"{what} left at the mail provider of {name}, since the proxy is set to fetch none that "
+        f"is larger than {size(limit)}:",
+        "\n".join([*listed[:SHOWN], *more]),
+        "Read it at the provider's web page; or let the proxy fetch it: raise max_message_size in "
+        "its configuration, and then run, on the computer that runs it:",
+        f"    systemctl reload {PROGRAM}\n{_command('account sync', account.name)}",
+        "Other mail is not held up.",
+    )
+
+
+def uidls_changed(account: Account, fact: UidlsChanged) -> Telling:
+    name = name_of(account.name)
+    return _telling(
+        f"The mail provider has renamed all mail of {name}",
+        f"The mail provider has given {_messages(fact.recognised)} of {name} new internal names, "
+        "as happens when it changes its software. A mail program without the proxy would now get "
+        "all of that once more.",
+        "The proxy has recognised what it knows: your devices get nothing twice. It had to fetch "
+        f"{_messages(fact.fetched)} in that round.",
+        "There is nothing to do.",
+    )
+
+
+def store_low(space: Space) -> Telling:
+    return _telling(
+        "The disk of the mail proxy is nearly full",
+        f"{size(space.free)} of {size(space.size)} are free where the proxy keeps its mail "
+        "(data_dir in its configuration).",
+        "When nothing is left, no new mail is fetched, and devices cannot delete mail. Nothing "
+        "that is stored gets lost.",
+        "Make room on that disk, or let the proxy keep less: lower local_keep under [retention] "
+        "and reload it. What it keeps of whom, this shows:",
+        f"    {PROGRAM} status",
+    )
+
+
+def store_full(account: Account, space: Space) -> Telling:
+    return _telling(
+        "The mail proxy has no room for new mail",
+        f"Only {size(space.free)} are free on the disk of the proxy that keeps the mail of "
+        f"{name_of(account.name)}. It is about to stop fetching mail; what is here already stays, "
+        "and new mail waits at the provider.",
+        "Whoever looks after the proxy has to make room on its disk. Then it goes on by itself.",
+    )
+
+
+GOES_BY_ITSELF = (
+    "This message goes away by itself, from devices that have not got it yet, once\n"
+    "all is well again.\n"
+)
+"""What a notice says beside."""
+
+
+def when(at: float) -> str:
+    time = datetime.fromtimestamp(at, UTC)
+    return f"{time.day} {time:%B %Y, %H:%M} UTC"
+
+
+def paragraphs(*parts: str) -> str:
+    """Wrapped; what is indented stays as it is."""
+    return "\n\n".join(
+        part if part.startswith("    ") else textwrap.fill(part, WIDTH, break_long_words=False)
+        for part in parts
+        if part
+    )
+
+
+def _telling(subject: str, *parts: str) -> Telling:
+    return Telling(one_line(subject, 200), paragraphs(*parts) + "\n")
+
+
+def _remedy(account: str, declared: DeclaredAccount) -> tuple[str, ...]:
+    here = "On the computer that runs the proxy:"
+    if declared.policy.upstream.oauth_client_id:
+        return here, _command("account authorize", account)
+    if declared.password_stored:
+        return here, _command("account set-password", account)
+    return (
+        "Put the right password where the proxy's configuration takes it from ([[account]], "
+        "password_file and so on). Then, on the computer that runs the proxy:",
+        f"    systemctl reload {PROGRAM}\n{_command('account sync', account)}",
+    )
+
+
+def _command(command: str, account: str) -> str:
+    return f"    {PROGRAM} {command} {shlex.quote(name_of(account))}"
+
+
+def _said(text: str) -> str:
+    said = one_line(text, SAID)
+    return f"What went wrong: {said}" if said else ""
+
+
+def _messages(count: int) -> str:
+    return "1 message" if count == 1 else f"{count} messages"
+
+
+def _host(server: UpstreamServer) -> str:
+    return one_line(server.host, NAME)
+
+
+def size(octets: int) -> str:
+    return f"{octets / 1024**2:,.1f} MiB"

@@ -1,0 +1,254 @@
+"""Notices what a person has to know of, and puts it into the maildrops of the account concerned.
+
+What there is to tell follows from the store and from a few facts. What was told is in the store as
+well, each trouble with its notice in one transaction, so that a restart tells nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from proxy.domain import trouble_texts as texts
+from proxy.domain.directory import Directory
+from proxy.domain.errors import StoreUnavailable
+from proxy.domain.facts import (
+    Fact,
+    SyncFailed,
+    SyncFinished,
+    TroubleBegan,
+    TroubleOver,
+    UidlsChanged,
+    Unexpected,
+)
+from proxy.domain.model import Account, Blob
+from proxy.domain.notice import compose
+from proxy.domain.policy import DAY, AlertsPolicy
+from proxy.domain.survey import Space
+from proxy.domain.trouble import (
+    Trouble,
+    TroubleKind,
+    Watched,
+    begun,
+    is_full,
+    is_low,
+    is_over,
+    mark,
+    new_too_large,
+)
+from proxy.domain.trouble_texts import Telling
+from proxy.interfaces.observer import Observer
+from proxy.interfaces.store import Store
+from proxy.interfaces.world import World
+
+EVERY = 30.0
+"""Seconds between two rounds, if nothing happens."""
+PAUSE = 1.0
+"""Seconds between two rounds in any case."""
+
+KEPT = 30 * DAY
+"""Seconds for which a trouble that is over is remembered."""
+
+TOKEN = 16
+"""Octets of chance in a Message-ID."""
+
+
+class Troubles:
+    """Also an observer: it has to hear of every fact."""
+
+    def __init__(
+        self,
+        store: Store,
+        world: World,
+        observer: Observer,
+        directory: Directory,
+        policy: AlertsPolicy,
+        space: Callable[[], Space | None],
+        changed: Callable[[], None],
+    ) -> None:
+        """`changed` is called after a trouble has begun or ended."""
+        self.policy = policy
+        self._store = store
+        self._clock = world.clock
+        self._entropy = world.entropy
+        self._observer = observer
+        self._directory = directory
+        self._space = space
+        self._changed = changed
+        self._wake = asyncio.Event()
+        self._started = world.clock.now()
+        self._refusals: Counter[str] = Counter()
+        self._renamed: dict[str, UidlsChanged] = {}
+        self._troubled: set[str] = set()
+        """Names of accounts of which something is open."""
+
+    def observe(self, fact: Fact) -> None:
+        match fact:
+            case SyncFailed(account=name, kind=kind) if self._directory.declared(name):
+                self._refusals[name] += kind == "UpstreamRefusedLogin"
+                self._wake.set()
+            case SyncFinished(account=name, failed=failed):
+                self._refusals.pop(name, None)
+                if failed or name in self._troubled:
+                    self._wake.set()
+            case UidlsChanged(account=name):
+                self._renamed[name] = fact
+                self._wake.set()
+
+    async def work(self) -> None:
+        """Make rounds until cancelled."""
+        seeded = False
+        while True:
+            self._wake.clear()
+            try:
+                if not seeded:
+                    await self._remember_refusals()
+                    seeded = True
+                await self.round()
+            except StoreUnavailable:
+                # Those who cannot do without the store tell of it.
+                pass
+            except Exception as error:
+                self._observer.observe(Unexpected("troubles", error))
+            await asyncio.sleep(PAUSE)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), EVERY)
+
+    async def _remember_refusals(self) -> None:
+        """The refusal before a restart counts."""
+        for account in await self._store.accounts():
+            if account.failure_kind == "UpstreamRefusedLogin":
+                self._refusals.setdefault(account.name, 1)
+
+    async def round(self) -> None:
+        """Look at everything once.
+
+        Raises:
+            StoreUnavailable
+        """
+        now = self._clock.now()
+        kept = await self._store.troubles()
+        if any(trouble.over_at and trouble.over_at < now - KEPT for trouble in kept):
+            await self._store.drop_troubles(over_before=now - KEPT)
+        open: dict[int | None, list[Trouble]] = defaultdict(list)
+        for trouble in kept:
+            if trouble.over_at is None and trouble.kind != "digest":
+                open[trouble.account_id].append(trouble)
+        space = self._space()
+        await self._look_at_machine(open[None], space, now)
+        troubled = set()
+        for account in await self._store.accounts():
+            if await self._look_at(account, open[account.id], space, now):
+                troubled.add(account.name)
+        self._troubled = troubled
+
+    async def _look_at_machine(
+        self, open: Sequence[Trouble], space: Space | None, now: float
+    ) -> None:
+        if space is None:
+            return
+        if not is_low(space, already=bool(open)):
+            for trouble in open:
+                await self._end(trouble, "", now)
+        elif not open:
+            await self._begin(None, "store_low", texts.store_low(space), (), now)
+
+    async def _look_at(
+        self, account: Account, open: list[Trouble], space: Space | None, now: float
+    ) -> bool:
+        """Whether something of this account is open now."""
+        name = account.name
+        declared = self._directory.declared(name) is not None
+        used = declared or self._directory.pass_through
+        was_full = any(trouble.kind == "store_full" for trouble in open)
+        full = is_full(space, already=was_full) if space else was_full
+        for trouble in list(open):
+            over = is_over(trouble, account, declared=declared, now=now)
+            if over or not used or (trouble.kind == "store_full" and not full):
+                await self._end(trouble, name, now)
+                open.remove(trouble)
+        renamed = self._renamed.get(name)
+        policy = self._directory.policy(name)
+        watched = Watched(policy, declared, self._refusals[name], renamed)
+        began = begun(account, watched, open, running=now - self._started, now=now) if used else []
+        for kind in began:
+            telling, marks = self._told(account, kind, open, renamed)
+            await self._begin(account, kind, telling, marks, now)
+        # A change that came in the meantime waits for the next round.
+        if self._renamed.get(name) is renamed:
+            self._renamed.pop(name, None)
+        if used and full and not was_full and space is not None:
+            await self._begin(account, "store_full", texts.store_full(account, space), (), now)
+            return True
+        return bool(open or began)
+
+    def _told(
+        self,
+        account: Account,
+        kind: TroubleKind,
+        open: Sequence[Trouble],
+        renamed: UidlsChanged | None,
+    ) -> tuple[Telling, Sequence[str]]:
+        policy = self._directory.policy(account.name)
+        declared = self._directory.declared(account.name)
+        match kind:
+            case "password_refused" if declared:
+                return texts.password_refused(account, declared), ()
+            case "consent_needed" if declared:
+                return texts.consent_needed(account, declared), ()
+            case "no_sync":
+                return texts.no_sync(account, policy.upstream), ()
+            case "uidls_changed" if renamed:
+                return texts.uidls_changed(account, renamed), ()
+            case "too_large":
+                new = new_too_large(account, open)
+                told = texts.too_large(account, new, policy.sync.max_message_size)
+                return told, [mark(one) for one in new]
+        raise AssertionError(kind)
+
+    async def _begin(
+        self,
+        account: Account | None,
+        kind: TroubleKind,
+        telling: Telling,
+        marks: Sequence[str],
+        now: float,
+    ) -> None:
+        notice = None
+        if account is not None and self.policy.notices:
+            notice = await self._notice(account, kind, telling, now)
+        await self._store.add_trouble(
+            account.id if account else None,
+            kind,
+            subject=telling.subject,
+            body=telling.body,
+            marks=marks,
+            notice=notice,
+            at=now,
+        )
+        name = account.name if account else ""
+        self._observer.observe(TroubleBegan(name, kind, notice is not None))
+        self._changed()
+
+    async def _notice(
+        self, account: Account, kind: TroubleKind, telling: Telling, now: float
+    ) -> Blob:
+        writer = self._store.new_blob()
+        await writer.write(
+            compose(
+                subject=telling.subject,
+                body=f"{telling.body}\n{texts.GOES_BY_ITSELF}",
+                kind=f"notice_{kind}",
+                token=self._entropy.token(TOKEN).hex(),
+                at=now,
+                to=[account.name],
+            )
+        )
+        return await writer.finish()
+
+    async def _end(self, trouble: Trouble, account: str, now: float) -> None:
+        await self._store.end_trouble(trouble, at=now)
+        self._observer.observe(TroubleOver(account, trouble.kind, trouble.since))
+        self._changed()
