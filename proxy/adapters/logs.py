@@ -180,6 +180,8 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[level])
+    # At "debug" it tells every statement with its values, hashes of passwords and keys among them.
+    logging.getLogger("aiosqlite").setLevel(LEVELS["info"])
 
 
 class _TextRenderer:

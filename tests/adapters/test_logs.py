@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, get_args
 
+import aiosqlite
 import pytest
 import structlog
 
@@ -204,6 +206,15 @@ def test_the_standard_library_s_records_look_the_same(capsys: pytest.CaptureFixt
     assert record["logger"] == "asyncio"
     assert "RuntimeError: boom" in record["exception"]
     assert datetime.fromisoformat(record["timestamp"]).tzinfo == UTC
+
+
+async def test_what_the_store_is_told_is_not_logged(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    configure("debug", "text")
+    async with aiosqlite.connect(tmp_path / "db") as connection:
+        await connection.execute("SELECT ?", ("planted",))
+    assert "planted" not in capsys.readouterr().err
 
 
 def test_a_line_of_text_begins_with_time_level_and_event(
