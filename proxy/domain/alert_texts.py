@@ -71,7 +71,7 @@ def _told(trouble: Trouble, *, whole: bool) -> str:
     if trouble.over_at is not None:
         times = f"It began on {when(trouble.since)} and is over since {when(trouble.over_at)}."
         return paragraphs(f"OVER: {trouble.subject}", times) + "\n"
-    begin = paragraphs(trouble.subject.upper() if whole else trouble.subject)
+    begin = paragraphs(trouble.subject)
     since = f"Noticed on {when(trouble.since)}."
     return f"{begin}\n\n{trouble.body}\n{since}\n" if whole else f"{begin}\n{since}\n"
 
@@ -110,8 +110,13 @@ def digest(
         *_listed("Devices that did not log in in that time:", unseen),
     )
     return Telling(
-        f"[pop3-sync-proxy] {counts.fetched:,} messages, {len(open)} troubles", body + "\n"
+        f"[pop3-sync-proxy] {_count(counts.fetched, 'message')}, {_count(len(open), 'trouble')}",
+        body + "\n",
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _listed(title: str, lines: Sequence[str]) -> tuple[str, ...]:

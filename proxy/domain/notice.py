@@ -52,7 +52,7 @@ def compose(
         "Date": format_datetime(datetime.fromtimestamp(at, UTC)),
         "Message-ID": f"<{_TOKEN.sub('', token)}@{plain.rpartition('@')[2] or DOMAIN}>",
         "From": f"pop3-sync-proxy <{plain}>" if plain else NOBODY,
-        "To": ", ".join(each for each in to if _ADDRESS.fullmatch(each)) or "recipients:;",
+        "To": ",\r\n ".join(each for each in to if _ADDRESS.fullmatch(each)) or "recipients:;",
         "Subject": _unstructured("Subject", one_line(subject, SUBJECT)),
         # RFC 3834 §5: so that no vacation program answers.
         "Auto-Submitted": "auto-generated",

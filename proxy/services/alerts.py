@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from proxy.domain.alert_texts import PERIODS, Counts, alert, digest
 from proxy.domain.directory import Directory
@@ -77,6 +78,8 @@ class Alerts:
         self._counted = Counts()
         """Since they were last added to the digest's."""
         self._flushed_at = clock.now()
+        self._owed: list[Callable[[], Awaitable[None]]] = []
+        """Of mails that were sent: what the store has still to take down."""
 
     def follow(self, policy: AlertsPolicy) -> None:
         """Take over another policy, and try again at once what failed under the old one."""
@@ -118,6 +121,7 @@ class Alerts:
         policy, now = self._policy, self._clock.now()
         if not policy.to:
             return
+        await self._settle()
         kept = await self._store.troubles()
         if now >= self._not_before:
             try:
@@ -128,6 +132,13 @@ class Alerts:
                 delay = min(FIRST_RETRY * 2.0 ** (self._failures - 1), LAST_RETRY)
                 self._not_before = now + delay
                 self._observer.observe(AlertFailed(str(error), delay))
+
+    async def _settle(self) -> None:
+        """Note what was sent. While the store cannot, nothing is sent, or it would be again and
+        again."""
+        while self._owed:
+            await self._owed[0]()
+            del self._owed[0]
 
     async def _tell(self, policy: AlertsPolicy, kept: Sequence[Trouble], now: float) -> None:
         ours = [t for t in kept if t.kind not in NOT_FOR_OPERATORS]
@@ -142,10 +153,10 @@ class Alerts:
         if not (began or over) or lately >= policy.max_per_hour:
             return
         await self._send(policy, alert(began, over), "alert", began, over, now)
-        await self._store.note_alerted(
-            began=[t.id for t in began], over=[t.id for t in over], at=now
-        )
         self._observer.observe(AlertSent(len({t.id for t in (*began, *over)})))
+        ids = [[t.id for t in each] for each in (began, over)]
+        self._owed.append(partial(self._store.note_alerted, began=ids[0], over=ids[1], at=now))
+        await self._settle()
 
     async def _send(
         self,
@@ -202,9 +213,10 @@ class Alerts:
         )
         await self._send(policy, telling, "digest", [running], [], now)
         self._counted -= counted
-        await self._store.end_trouble(running, at=now)
-        await self._begin_period(now)
         self._observer.observe(AlertSent(0))
+        self._owed.append(partial(self._store.end_trouble, running, at=now))
+        self._owed.append(partial(self._begin_period, now))
+        await self._settle()
 
     async def _begin_period(self, now: float) -> None:
         await self._store.add_trouble(

@@ -183,6 +183,12 @@ def test_a_notice_goes_to_the_account_where_that_is_an_address() -> None:
     assert assert_well_formed(mail_of(telling, "x", "a@b.c, d@e.f"))["To"] == "recipients:;"
 
 
+def test_many_recipients_are_one_to() -> None:
+    people = [f"{'p' * 60}{n}@example.com" for n in range(50)]
+    raw = compose(subject="s", body="b\n", kind="alert", token="abc", at=0, to=people)
+    assert [each.addr_spec for each in assert_well_formed(raw)["To"].addresses] == people
+
+
 def test_text_beyond_ascii_stays_readable() -> None:
     telling = texts.no_sync(account_of("jörg", "geht nicht: ü"), UpstreamServer("h"))
     mail = assert_well_formed(mail_of(telling, "no_sync", "jörg"))

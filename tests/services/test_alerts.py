@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.domain.errors import MailNotSent
+from proxy.domain.errors import MailNotSent, StoreUnavailable
 from proxy.domain.facts import AlertFailed, AlertSent, SyncFailed, SyncFinished
 from proxy.domain.policy import DAY, HOUR, MINUTE, AlertsPolicy, MailAddress
 from proxy.domain.survey import Space
@@ -182,6 +182,36 @@ async def test_what_a_server_that_was_away_did_not_take_outlives_a_restart(desk:
     assert desk.post.subjects == ["no_sync of alice"]
 
 
+async def test_a_store_that_cannot_take_down_what_was_sent_does_not_let_it_be_sent_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = False
+
+    def breaking(verb: str) -> None:
+        works = getattr(desk.home.store, verb)
+
+        async def work(*arguments: object, **named: object) -> None:
+            if broken:
+                raise StoreUnavailable("disk full")
+            await works(*arguments, **named)
+
+        monkeypatch.setattr(desk.home.store, verb, work)
+
+    desk.follow(replace(desk.policy, digest="daily"))
+    await desk.later()
+    await desk.begins()
+    for verb, wait in (("note_alerted", 0.0), ("end_trouble", DAY)):
+        breaking(verb)
+        broken = True
+        desk.home.clock.time += wait
+        for _ in range(5):
+            with pytest.raises(StoreUnavailable):
+                await desk.later()
+        broken = False
+        await desk.later()
+    assert desk.post.subjects == ["no_sync of alice", "0 messages, 1 trouble"]
+
+
 async def test_a_trouble_that_came_and_went_meanwhile_is_one_mail(desk: Desk) -> None:
     desk.post.away = True
     await desk.begins()
@@ -228,7 +258,7 @@ async def test_a_digest_tells_of_its_day(desk: Desk) -> None:
     await desk.later(DAY - 2)
     assert desk.post.subjects == ["no_sync of alice"]
     await desk.later(2)
-    assert desk.post.subjects[1:] == ["5 messages, 1 troubles"]
+    assert desk.post.subjects[1:] == ["5 messages, 1 trouble"]
     text = desk.post.text()
     assert "messages fetched   5 (2.0 MiB)" in text
     assert "1 done, 1 failed" in text
