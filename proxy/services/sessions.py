@@ -11,6 +11,9 @@ from proxy.domain.policy import LimitsPolicy
 
 
 class Session(Protocol):
+    def drain(self) -> None:
+        """The proxy stops: bring what is under way to an end."""
+
     def make_room(self) -> None:
         """Hang up: somebody else is in more need of the connection."""
 

@@ -108,3 +108,33 @@ class Scram:
         """The server-first-message, after `ScramStart`."""
         self._candidates = candidates
         return Challenge(self._server.challenge(nonce=nonce, salt=salt, iterations=iterations))
+
+
+def announced(*, scram: bool, certificate: bool) -> list[str]:
+    """Mechanisms that suit every client; SCRAM-SHA-256-PLUS does not, see docs/protocol.md."""
+    return [
+        "PLAIN",
+        "LOGIN",
+        *(["SCRAM-SHA-256"] if scram else []),
+        *(["EXTERNAL"] if certificate else []),
+    ]
+
+
+def named(name: str, *, certificate: bool, end_point: bytes | None) -> Mechanism:
+    """The mechanism that a client asks for, announced or not; `certificate`: it has shown one.
+
+    Raises:
+        SaslError: there is none.
+    """
+    match name:
+        case "PLAIN":
+            return Plain()
+        case "LOGIN":
+            return Login()
+        case "SCRAM-SHA-256" | "SCRAM-SHA-256-PLUS":
+            return Scram(plus=name.endswith("-PLUS"), end_point=end_point)
+        case "EXTERNAL" if certificate:
+            return External()
+        case "EXTERNAL":
+            raise SaslError("there is no client certificate that is known here")
+    raise SaslError("unknown authentication mechanism")

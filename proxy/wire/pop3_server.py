@@ -1,13 +1,8 @@
-"""The server's side of POP3 without I/O: octets in, events out; replies in, octets out.
+"""The server's side of POP3 without I/O; see `line_server`.
 
-    machine.receive(data)
-    while (event := machine.next_event()) is not None:
-        ... answer it with ok(), err(), lines() or body_*() ...
-    send(machine.data_to_send())
-
-An event is owed an answer: until that is given, `next_event` returns None and pipelined commands
-wait as octets (RFC 2449 §6.6). What needs no decision from outside the machine answers itself:
-syntax, order of commands, CAPA, NOOP, the steps of a SASL exchange.
+Pipelined commands wait as octets until what was asked before is answered (RFC 2449 §6.6). Answers
+are ok(), err(), lines() or body_*(). What needs no decision from outside the machine answers
+itself: syntax, order of commands, CAPA, NOOP, the steps of a SASL exchange.
 """
 
 from __future__ import annotations
@@ -16,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from proxy.wire import mechanisms, sasl
+from proxy.wire import sasl
 from proxy.wire.arguments import BadSyntax, no_arguments, numbers, optional_number
 from proxy.wire.dots import TERMINATOR
-from proxy.wire.errors import LocalProtocolError
-from proxy.wire.lines import TOO_LONG, LineBuffer
-from proxy.wire.pop3 import COMMAND_LINE_LIMIT, NEVER, SASL_LINE_LIMIT, Expire
+from proxy.wire.line_server import LineServer
+from proxy.wire.lines import TOO_LONG
+from proxy.wire.pop3 import COMMAND_LINE_LIMIT, NEVER, Expire
 from proxy.wire.pop3_events import (
     Dele,
     Event,
@@ -30,17 +25,12 @@ from proxy.wire.pop3_events import (
     Quit,
     Retr,
     Rset,
-    ScramStart,
     StartTls,
     Stat,
     TooManyErrors,
     Top,
     Uidl,
 )
-from proxy.wire.scram import ScramKeys
-
-OUTPUT_LIMIT = 64 * 1024
-"""Octets of answers that wait to be sent: a client that reads nothing is answered no further."""
 
 OTHER = b"other"
 
@@ -74,72 +64,34 @@ class Offer:
     """Octets of a command."""
 
 
-class Pop3Server:
+class Pop3Server(LineServer[Event]):
     """One session's machine. Not to be used again after `Quit` or `TooManyErrors`."""
 
+    challenge_mark = b"+ "
+    _offer: Offer
+
     def __init__(self, offer: Offer) -> None:
+        super().__init__(offer, TooManyErrors())
         self.state = State.AUTHORIZATION
-        self.tls = False
         self.commands: dict[bytes, int] = {}
         """How often each command came, refused or not; unknown ones are under `OTHER`."""
-        self._offer = offer
         self._expire = offer.expire
         self._utf8 = False
-        self._certificate = False
-        self._end_point: bytes | None = None
-        self._lines = LineBuffer()
-        self._output: list[bytes] = []
-        self._output_octets = 0
-        self._owed: Event | None = None
-        self._errors = 0
         self._username: str | None = None
-        self._exchange: mechanisms.Mechanism | None = None
 
-    # --- octets ---------------------------------------------------------------------------------
-
-    def receive(self, data: bytes) -> None:
-        """Take what came from the peer."""
-        self._lines.feed(data)
-
-    @property
-    def waiting_octets(self) -> int:
-        """Octets received that no event has used yet; the driver bounds them."""
-        return len(self._lines)
-
-    @property
-    def output_octets(self) -> int:
-        """Octets that `data_to_send` would return."""
-        return self._output_octets
-
-    def data_to_send(self) -> bytes:
-        data = b"".join(self._output)
-        self._output.clear()
-        self._output_octets = 0
-        return data
-
-    def next_event(self) -> Event | None:
-        """The next thing to decide.
-
-        None: an answer is owed, no whole line is there, or `OUTPUT_LIMIT` octets are to be sent
-        first.
-        """
-        while self._owed is None and self._output_octets < OUTPUT_LIMIT:
-            limit = SASL_LINE_LIMIT if self._exchange else self._offer.line_limit
-            line = self._lines.next_line(limit)
-            if line is None:
-                return None
-            if line is TOO_LONG:
-                self._exchange = None
-                self._refuse("line too long")
-            elif self._exchange is not None:
-                self._sasl_response(line)
-            else:
-                self._command(line)
-            if self._errors >= self._offer.max_errors and self._owed is None:
-                self._owed = TooManyErrors()
-            if self._owed is not None:
-                return self._owed
-        return None
+    def _read_on(self) -> bool:
+        line = self._next_line()
+        if line is None:
+            return False
+        if line is TOO_LONG:
+            # It may have been another USER.
+            self._username = None
+            self._refuse("line too long")
+        elif self._exchange is not None:
+            self._sasl_response(line)
+        else:
+            self._command(line)
+        return True
 
     # --- answers --------------------------------------------------------------------------------
 
@@ -170,19 +122,6 @@ class Pop3Server:
         """The octets before this ended in CRLF, or there were none."""
         self._answer(TERMINATOR)
 
-    def scram_challenge(
-        self, nonce: str, salt: bytes, iterations: int, candidates: Sequence[ScramKeys]
-    ) -> None:
-        """Answer `ScramStart`: the keys this user's client may prove to know, all under one salt.
-
-        `nonce` is printable ASCII without a comma and must never be used twice.
-        """
-        exchange = self._exchange
-        if not isinstance(exchange, mechanisms.Scram):
-            raise LocalProtocolError("no SCRAM exchange is under way")
-        challenge = exchange.challenge(nonce, salt, iterations, candidates)
-        self._answer(b"+ %s\r\n" % sasl.encode(challenge.data))
-
     def logged_in(self, text: str, expire: Expire = NEVER) -> None:
         """Answer a login with success."""
         self.state = State.TRANSACTION
@@ -195,28 +134,10 @@ class Pop3Server:
         self._lines.clear()
 
     def tls_started(self, *, certificate: bool = False, end_point: bytes | None = None) -> None:
-        """All that was learnt in clear is forgotten (RFC 2595 §4).
-
-        `certificate` tells whether the client has shown one that we trust; `end_point` is the
-        channel binding tls-server-end-point (RFC 5929 §4).
-        """
-        self._lines.clear()
+        super().tls_started(certificate=certificate, end_point=end_point)
         self._username = None
-        self.tls = True
-        self._certificate = certificate
-        self._end_point = end_point
 
     # --- within ---------------------------------------------------------------------------------
-
-    def _put(self, data: bytes) -> None:
-        self._output.append(data)
-        self._output_octets += len(data)
-
-    def _answer(self, data: bytes) -> None:
-        if self._owed is None:
-            raise LocalProtocolError("nothing to answer")
-        self._owed = None
-        self._put(data)
 
     def _refuse(self, text: str) -> None:
         self._errors += 1
@@ -237,12 +158,8 @@ class Pop3Server:
             return
         try:
             self._owed = handle(self, rest)
-        except BadSyntax as error:
+        except (BadSyntax, sasl.SaslError) as error:
             self._refuse(str(error))
-
-    @property
-    def _login_allowed(self) -> bool:
-        return self.tls or self._offer.plaintext_login
 
     def _check_login_allowed(self) -> None:
         if not self._login_allowed:
@@ -267,25 +184,13 @@ class Pop3Server:
         joined = "".join(f"{line}\r\n" for line in lines)
         self._put(f"+OK {text}\r\n{joined}.\r\n".encode())
 
-    def _announced(self) -> list[str]:
-        """Mechanisms that suit every client; SCRAM-SHA-256-PLUS does not, see docs/protocol.md."""
-        names = ["PLAIN", "LOGIN"]
-        if self._offer.scram:
-            names.append("SCRAM-SHA-256")
-        if self._certificate:
-            names.append("EXTERNAL")
-        return names
-
     def _noop(self, rest: bytes) -> None:
         self._put(b"+OK\r\n")
 
     def _user(self, rest: bytes) -> None:
         self._username = None
         self._check_login_allowed()
-        try:
-            self._username = sasl.decode_name(rest.strip())
-        except sasl.SaslError as error:
-            raise BadSyntax(str(error)) from None
+        self._username = sasl.decode_name(rest.strip())
         self._put(b"+OK send PASS\r\n")
 
     def _pass(self, rest: bytes) -> Event:
@@ -293,11 +198,8 @@ class Pop3Server:
         if self._username is None:
             raise BadSyntax("send USER first")
         username, self._username = self._username, None
-        try:
-            # The password may hold spaces: RFC 1939 §7.
-            return PasswordLogin(username, sasl.check_password(rest))
-        except sasl.SaslError as error:
-            raise BadSyntax(str(error)) from None
+        # The password may hold spaces: RFC 1939 §7.
+        return PasswordLogin(username, sasl.check_password(rest))
 
     def _auth(self, rest: bytes) -> Event | None:
         self._check_login_allowed()
@@ -308,51 +210,17 @@ class Pop3Server:
             return None
         if len(words) > 2:
             raise BadSyntax("too many arguments")
-        self._exchange = self._mechanism(words[0].decode("ascii", "replace").upper())
-        if len(words) == 1:
-            return self._sasl_step(None)
-        # RFC 5034 §4: "=" stands for an initial response of no octets.
-        return self._sasl_step(b"" if words[1] == b"=" else words[1], encoded=words[1] != b"=")
-
-    def _mechanism(self, name: str) -> mechanisms.Mechanism:
-        match name:
-            case "PLAIN":
-                return mechanisms.Plain()
-            case "LOGIN":
-                return mechanisms.Login()
-            case "SCRAM-SHA-256" | "SCRAM-SHA-256-PLUS":
-                return mechanisms.Scram(plus=name.endswith("-PLUS"), end_point=self._end_point)
-            case "EXTERNAL" if self._certificate:
-                return mechanisms.External()
-            case "EXTERNAL":
-                raise BadSyntax("there is no client certificate that is known here")
-        raise BadSyntax("unknown authentication mechanism")
+        exchange = self._mechanism(words[0])
+        return self._step(exchange, sasl.initial(words[1] if len(words) == 2 else None))
 
     def _sasl_response(self, line: bytes) -> None:
-        if line == b"*":
-            self._exchange = None
+        if self._cancelled(line):
             self._refuse("authentication cancelled")
             return
         try:
-            self._owed = self._sasl_step(line)
-        except BadSyntax as error:
-            self._refuse(str(error))
-
-    def _sasl_step(self, response: bytes | None, *, encoded: bool = True) -> Event | None:
-        exchange, self._exchange = self._exchange, None
-        assert exchange is not None  # noqa: S101 - callers have one under way
-        try:
-            data = sasl.decode(response) if response is not None and encoded else response
-            step = exchange.step(data)
+            self._owed = self._respond(line)
         except sasl.SaslError as error:
-            raise BadSyntax(str(error)) from None
-        if isinstance(step, mechanisms.Challenge):
-            self._exchange = exchange
-            self._put(b"+ %s\r\n" % sasl.encode(step.data))
-            return None
-        if isinstance(step, ScramStart):
-            self._exchange = exchange
-        return step
+            self._refuse(str(error))
 
     def _stls_command(self, rest: bytes) -> Event:
         no_arguments(rest)

@@ -51,3 +51,12 @@ def decode(line: bytes) -> bytes:
         return base64.b64decode(line, validate=True)
     except binascii.Error:
         raise SaslError("not base64") from None
+
+
+def initial(word: bytes | None) -> bytes | None:
+    """The response that came with AUTH: "=" stands for one of no octets (RFC 4954 §4, RFC 5034 §4).
+
+    Raises:
+        SaslError: not base64.
+    """
+    return b"" if word == b"=" else None if word is None else decode(word)

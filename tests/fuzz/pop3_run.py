@@ -10,8 +10,9 @@ from itertools import cycle
 from proxy.wire import pop3_events as pop3
 from proxy.wire import sasl
 from proxy.wire.dots import DotEncoder
+from proxy.wire.line_server import OUTPUT_LIMIT
 from proxy.wire.pop3 import Expire
-from proxy.wire.pop3_server import OUTPUT_LIMIT, Offer, Pop3Server
+from proxy.wire.pop3_server import Offer, Pop3Server
 from proxy.wire.scram import scram_keys
 from tests.fuzz.checks import expect
 from tests.fuzz.ledger import Ledger, check_status

@@ -14,6 +14,9 @@ from proxy.services.sessions import Sessions
 class Guest:
     asked_to_go: bool = field(default=False)
 
+    def drain(self) -> None:
+        pass
+
     def make_room(self) -> None:
         self.asked_to_go = True
 

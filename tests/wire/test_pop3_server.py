@@ -10,7 +10,8 @@ import pytest
 from proxy.domain.facts import Command
 from proxy.wire import pop3_events as pop3
 from proxy.wire.errors import LocalProtocolError
-from proxy.wire.pop3_server import _COMMANDS, OTHER, OUTPUT_LIMIT, Offer, Pop3Server, State
+from proxy.wire.line_server import OUTPUT_LIMIT
+from proxy.wire.pop3_server import _COMMANDS, OTHER, Offer, Pop3Server, State
 from tests.wire.feeding import every_way
 
 
@@ -65,10 +66,11 @@ def test_pass_without_user_is_refused() -> None:
     assert say(server(), b"PASS x").startswith(b"-ERR")
 
 
-def test_a_refused_user_name_ends_the_one_before() -> None:
+@pytest.mark.parametrize("refused", [b"USER \xff", b"USER " + b"b" * 10_000])
+def test_a_refused_user_name_ends_the_one_before(refused: bytes) -> None:
     machine = server()
     say(machine, b"USER a")
-    assert say(machine, b"USER \xff").startswith(b"-ERR")
+    assert say(machine, refused).startswith(b"-ERR")
     assert say(machine, b"PASS x").startswith(b"-ERR")
 
 
