@@ -73,6 +73,7 @@ def test_a_reload_in_the_middle_of_100_mb_moves_listeners_and_drops_nobody(
             proxy.send(signal.SIGHUP)
             eventually(lambda: not refuses(after), what="the new listener")
             eventually(lambda: refuses(before), what="the old one to be closed")
+            eventually(lambda: not refuses(http), what="the new one for metrics")
             with urlopen(f"http://127.0.0.1:{http}/readyz", timeout=30) as answer:
                 assert answer.status == 200
         assert session.quit().startswith(b"+OK")
