@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import itertools
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -222,6 +223,17 @@ class BlobWriter:
         digest = self._finished = self._digest.digest()
         self._blobs.staged.setdefault(digest, []).append(self)
         return Blob(digest, self.octets, self._dots)
+
+    def reader(self) -> BlobReader:
+        if self._file is None:
+            return BlobReader(io.BytesIO(self._memory))
+        try:
+            self._append(self._memory)
+            self._memory = bytearray()
+            self._file.flush()
+            return BlobReader(open(self.temporary, "rb"))
+        except OSError as error:
+            raise StoreUnavailable(str(error)) from error
 
     async def abort(self) -> None:
         if self._finished is not None:

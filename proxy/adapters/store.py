@@ -14,13 +14,21 @@ from proxy.adapters.sqlite.messages import Messages
 from proxy.adapters.sqlite.own import OwnMessages
 from proxy.adapters.sqlite.records import Records
 from proxy.adapters.sqlite.seen import SeenUids
+from proxy.adapters.sqlite.sent import SentMails
 from proxy.adapters.sqlite.troubles import Troubles
 from proxy.adapters.sqlite.views import ViewsAndCommits
 from proxy.domain.errors import DataDirInUse, StoreUnavailable
 
 
 class SqliteStore(
-    AccountsAndDevices, ViewsAndCommits, Messages, OwnMessages, Records, SeenUids, Troubles
+    AccountsAndDevices,
+    ViewsAndCommits,
+    Messages,
+    OwnMessages,
+    SentMails,
+    Records,
+    SeenUids,
+    Troubles,
 ):
     """`interfaces.store.Store`; use `open_store` to get one."""
 

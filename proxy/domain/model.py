@@ -210,6 +210,20 @@ class Fetched:
     """When it is taken to have arrived; decides whether a new device's backlog includes it."""
     repairs: int | None = None
     """Id of the known message whose lost blob this replaces; its digest is the same."""
+    sent_as: str = ""
+    """Its Message-ID, where devices that have sent mail under that name are not to see it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A mail that was on its way to the SMTP server, and of which nobody knows what became."""
+
+    id: int
+    account: str
+    device: str
+    """"": none, or one that is gone."""
+    message_id: str
+    """"": it has none."""
 
 
 @dataclass(frozen=True, slots=True)

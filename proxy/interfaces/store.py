@@ -23,6 +23,7 @@ from proxy.domain.model import (
     KnownMessage,
     Message,
     MessageRecord,
+    Sending,
     Sighting,
     Unfetched,
 )
@@ -38,6 +39,13 @@ class BlobWriter(Protocol):
 
     async def finish(self) -> Blob:
         """All octets are in."""
+
+    def reader(self) -> BlobReader:
+        """What was written so far; to be called before `finish`.
+
+        Raises:
+            StoreUnavailable: it cannot be read.
+        """
 
     async def abort(self) -> None:
         """Forget what was written. Harmless after `finish` and `Store.add_messages`."""
@@ -260,11 +268,18 @@ class Own(Protocol):
     """Messages that the proxy makes itself. Upstream knows nothing of them, nor does the sync."""
 
     async def add_own(
-        self, account_id: int, blob: Blob, *, but_not_for: int | None = None, at: float
+        self,
+        account_id: int,
+        blob: Blob,
+        *,
+        but_not_for: int | None = None,
+        sending: int | None = None,
+        at: float,
     ) -> int:
         """Make a finished blob durable and show it to all devices of the account but one.
 
-        Returns the message's id.
+        `sending`: it is the copy of the mail noted so, which is settled by that. Returns the
+        message's id.
         """
 
     async def add_copy(self, account_id: int, message_id: int, device_id: int, *, at: float) -> str:
@@ -276,6 +291,25 @@ class Own(Protocol):
 
     async def withdraw(self, account_id: int, message_ids: Collection[int], *, at: float) -> None:
         """Own messages are shown no more to those that have not got them."""
+
+
+class SentMails(Protocol):
+    """Mails that devices have sent. They are remembered for some days, to be known when they come
+    back; see `Fetched.sent_as`."""
+
+    async def note_sending(
+        self, account_id: int, device_id: int | None, message_id: str, *, at: float
+    ) -> int:
+        """A mail is about to be sent; returns the note's number."""
+
+    async def forget_sending(self, sending: int) -> None:
+        """It was not sent, or nobody need be told any more."""
+
+    async def settle_sending(self, sending: int) -> None:
+        """It was sent, and there is no copy of it."""
+
+    async def sendings(self) -> list[Sending]:
+        """Those of which it is not known what became."""
 
 
 class Troubles(Protocol):
@@ -338,7 +372,7 @@ class Records(Protocol):
         """Accounts with a message of this digest that is not purged."""
 
 
-class Store(Accounts, Devices, Views, Syncing, Seen, Own, Troubles, Records, Protocol):
+class Store(Accounts, Devices, Views, Syncing, Seen, Own, SentMails, Troubles, Records, Protocol):
     """The whole store."""
 
     async def secret(self, name: str, *, fresh: bytes) -> bytes:

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from proxy.domain.errors import UpstreamGarbled, UpstreamUnreachable
 from proxy.domain.facts import MessageFetched, MessageSkipped
 from proxy.domain.fingerprint import Fingerprint
+from proxy.domain.message_id import message_id as name_of
 from proxy.domain.model import Account, Fetched, Unfetched
 from proxy.domain.plan import Entry
 from proxy.domain.reconcile import Reconciliation, Verdict
@@ -43,7 +44,11 @@ class Fetch:
         account: Account,
         memory: SyncMemory,
         max_message_size: int,
+        *,
+        hide_returned: bool,
     ) -> None:
+        """`hide_returned`: mail that devices have sent is not shown to them again."""
+        self._hide_returned = hide_returned
         self._session = session
         self._store = store
         self._clock = clock
@@ -164,6 +169,7 @@ class Fetch:
                 content_digest=fingerprint.content_digest,
                 received_at=self._arrival(fingerprint),
                 repairs=message_id if verdict is Verdict.REPAIR else None,
+                sent_as=name_of(fingerprint.header) if self._hide_returned else "",
             )
         )
 

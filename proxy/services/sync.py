@@ -52,6 +52,7 @@ class AccountSync:
         max_message_size: int,
         memory: SyncMemory,
         retr_hides: bool = False,
+        hide_returned: bool = False,
     ) -> None:
         """`retr_hides`: upstream is known not to list a message again once it was retrieved."""
         self._retr_hides = retr_hides
@@ -64,7 +65,16 @@ class AccountSync:
         self._memory = memory
         self._digests: dict[int, bytes] = {}
         self._compared = False
-        self._fetch = Fetch(session, store, clock, observer, account, memory, max_message_size)
+        self._fetch = Fetch(
+            session,
+            store,
+            clock,
+            observer,
+            account,
+            memory,
+            max_message_size,
+            hide_returned=hide_returned,
+        )
 
     @property
     def progress(self) -> int:

@@ -26,11 +26,12 @@ from proxy.domain.errors import DataDirInUse, StoreTooNew, StoreUnavailable
 from proxy.domain.model import Account
 from proxy.interfaces.store import Store
 from tests.interfaces.seen_contract import SeenContract
+from tests.interfaces.sent_contract import SentContract
 from tests.interfaces.store_contract import NOW, StoreContract, add, commit, fetched
 from tests.interfaces.trouble_contract import TroubleContract
 
 
-class TestOnThreads(StoreContract, SeenContract, TroubleContract):
+class TestOnThreads(StoreContract, SeenContract, SentContract, TroubleContract):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = await open_store(tmp_path)
@@ -38,7 +39,7 @@ class TestOnThreads(StoreContract, SeenContract, TroubleContract):
         await store.close()
 
 
-class TestInline(StoreContract, SeenContract, TroubleContract):
+class TestInline(StoreContract, SeenContract, SentContract, TroubleContract):
     """As under simulation."""
 
     @pytest.fixture

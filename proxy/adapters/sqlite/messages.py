@@ -9,6 +9,7 @@ from proxy.adapters.blobs import BlobLost, Blobs, to_the_end
 from proxy.adapters.sqlite.connection import Connection, Row
 from proxy.adapters.sqlite.database import Database, storage_errors
 from proxy.adapters.sqlite.seen import any_seen, mark_seen
+from proxy.adapters.sqlite.sent import hide_returned
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.model import (
     Fetched,
@@ -112,8 +113,7 @@ class Messages:
                     _INSERT,
                     [_row(account_id, uid, one, at) for uid, one in zip(uids, new, strict=True)],
                 )
-                if new and await any_seen(change, account_id):
-                    await mark_seen(change, await _named(change, account_id, uids, new), at)
+                await self._mark_had(change, account_id, uids, new, at)
                 for one in fetched:
                     if one.repairs is not None:
                         await self._repair(change, one.repairs, one.blob.digest)
@@ -122,6 +122,25 @@ class Messages:
                     "UPDATE message SET blob_lost = 0 WHERE digest = ? AND blob_lost",
                     [(one.blob.digest,) for one in fetched],
                 )
+
+    async def _mark_had(
+        self,
+        change: Connection,
+        account_id: int,
+        uids: Sequence[str],
+        new: Sequence[Fetched],
+        at: float,
+    ) -> None:
+        """Devices that have these messages from elsewhere are done with them."""
+        seen = bool(new) and await any_seen(change, account_id)
+        if not seen and not any(one.sent_as for one in new):
+            return
+        named = await _named(change, account_id, uids, new)
+        if seen:
+            await mark_seen(change, named, at)
+        for (id_, _), one in zip(named, new, strict=True):
+            if one.sent_as:
+                await hide_returned(change, account_id, id_, one.sent_as, at)
 
     async def _repair(self, change: Connection, message_id: int, digest: bytes) -> None:
         ((known,),) = await change.fetch("SELECT digest FROM message WHERE id = ?", (message_id,))

@@ -8,6 +8,7 @@ from proxy.adapters.blobs import Blobs, to_the_end
 from proxy.adapters.sqlite.connection import Connection
 from proxy.adapters.sqlite.database import Database, storage_errors
 from proxy.adapters.sqlite.messages import free_uids
+from proxy.adapters.sqlite.sent import settle
 from proxy.adapters.sqlite.views import MARK
 from proxy.domain.errors import NotFound
 from proxy.domain.model import OWN_UID_PREFIX, Blob
@@ -47,13 +48,24 @@ class OwnMessages:
     _blobs: Blobs
 
     async def add_own(
-        self, account_id: int, blob: Blob, *, but_not_for: int | None = None, at: float
+        self,
+        account_id: int,
+        blob: Blob,
+        *,
+        but_not_for: int | None = None,
+        sending: int | None = None,
+        at: float,
     ) -> int:
         # Whole even when cancelled, as every message.
-        return await to_the_end(self._add_own(account_id, blob, but_not_for, at))
+        return await to_the_end(self._add_own(account_id, blob, but_not_for, sending, at))
 
     async def _add_own(
-        self, account_id: int, blob: Blob, but_not_for: int | None, at: float
+        self,
+        account_id: int,
+        blob: Blob,
+        but_not_for: int | None,
+        sending: int | None,
+        at: float,
     ) -> int:
         async with self._blobs.lock:
             with storage_errors():
@@ -62,6 +74,8 @@ class OwnMessages:
                 message_id = await insert_own(change, account_id, blob, at)
                 if but_not_for is not None:
                     await change.execute(MARK, (at, at, but_not_for, message_id))
+                if sending is not None:
+                    await settle(change, sending, message_id, at)
         return message_id
 
     async def add_copy(self, account_id: int, message_id: int, device_id: int, *, at: float) -> str:

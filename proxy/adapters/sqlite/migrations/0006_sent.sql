@@ -1,1 +1,1 @@
--- Copies of sent mail: what they need stands here.
+-- Nothing: copies of sent mail are own messages.
