@@ -22,6 +22,7 @@ from proxy.adapters.net import SocketNetwork
 from proxy.adapters.observers import TeeObserver
 from proxy.adapters.passwords import Argon2Passwords
 from proxy.adapters.prometheus import PrometheusObserver
+from proxy.adapters.smtp_upstream import AioSmtpDialer
 from proxy.adapters.store import open_store
 from proxy.adapters.vault import AesVault, KeySource
 from proxy.adapters.web import WebClient
@@ -31,10 +32,12 @@ from proxy.domain.errors import BadConfig, MailNotSent
 from proxy.domain.facts import CertificateLoaded, CertificateUnusable
 from proxy.domain.policy import AlertsPolicy, LimitsPolicy, SessionPolicy
 from proxy.interfaces.store import Store
+from proxy.interfaces.submission import SmtpDialer
 from proxy.interfaces.world import Network, World
 from proxy.services.admin_names import Report, unheard
 from proxy.services.core import Core
 from proxy.services.listeners import Listeners, Wanted
+from proxy.services.sessions import Session
 from proxy.services.watch import Watch
 from proxy.web.control import call_running, start_control
 from proxy.web.http import start_http
@@ -74,6 +77,8 @@ class App:
             self._directory,
             settings.pop3,
             settings.limits,
+            submission=settings.smtp.limits,
+            dialer=AioSmtpDialer(),
             names_in_metrics=names,
         )
         self._metrics.follow(self.core.load, room)
@@ -90,6 +95,7 @@ class App:
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Open every listener; `stack` closes them."""
+        await self.core.submissions.tell_unfinished()
         stack.push_async_callback(self._listeners.close)
         await self._listeners.follow(self._wanted(self._settings))
         control = await start_control(self._settings.data_dir, self.core.admin)
@@ -107,11 +113,13 @@ class App:
     def _wanted(self, settings: Settings) -> Wanted:
         """What is to listen where, and how each is opened."""
         wanted: Wanted = {}
-        for name, addresses, tls in (
-            ("pop3", settings.pop3.listen, False),
-            ("pop3s", settings.pop3.listen_tls, True),
+        core, pop3, smtp = self.core, settings.pop3, settings.smtp
+        for name, addresses, session in (
+            ("pop3", pop3.listen, partial(core.session, tls=False)),
+            ("pop3s", pop3.listen_tls, partial(core.session, tls=True)),
+            ("smtp", smtp.listen, partial(core.smtp_session, tls=False)),
+            ("smtps", smtp.listen_tls, partial(core.smtp_session, tls=True)),
         ):
-            session = partial(self.core.session, tls=tls)
             for address in addresses:
                 wanted[name, address] = partial(self._network.listen, address, session)
         if at := settings.http.listen:
@@ -137,7 +145,7 @@ class App:
             self._load_certificate()
             raise
         self._settings = settings
-        self.core.follow(settings.pop3, settings.limits)
+        self.core.follow(settings.pop3, settings.limits, settings.smtp.limits)
         self.watch.follow(settings.alerts)
         self._directory.replace(directory_of(settings))
         await self.core.load_passwords()
@@ -172,7 +180,7 @@ class App:
     async def drain(self) -> None:
         """Let sessions end, the longer the more they do, then hang up on the rest."""
         self._listening = False
-        for session in self.core.sessions:
+        for session in self._sessions:
             session.drain()
         hurry = asyncio.create_task(self._hurry.wait())
         ended = asyncio.create_task(self._all_ended())
@@ -183,12 +191,16 @@ class App:
         )
         hurry.cancel()
         ended.cancel()
-        for session in self.core.sessions:
+        for session in self._sessions:
             session.shut_down()
 
     async def _all_ended(self) -> None:
-        for session in self.core.sessions:
+        for session in self._sessions:
             await session.wait_closed()
+
+    @property
+    def _sessions(self) -> list[Session]:
+        return [*self.core.sessions, *self.core.smtp_sessions]
 
     async def _is_ready(self) -> bool:
         return self._listening and await self._store.is_writable()
@@ -234,6 +246,7 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
             for worker in workers:
                 worker.cancel()
             await app.core.syncs.stop()
+            await app.core.submissions.close()
             await asyncio.gather(*workers, return_exceptions=True)
     finally:
         await store.close()
@@ -285,6 +298,11 @@ def upstream_network() -> Network:
     return SocketNetwork(None)
 
 
+def smtp_dialer() -> SmtpDialer:
+    """For looking at SMTP servers without a proxy."""
+    return AioSmtpDialer()
+
+
 def upstream_world(settings: Settings) -> World:
     """For looking at upstreams without a proxy."""
     return _world(SocketNetwork(None), settings)
@@ -302,7 +320,7 @@ async def try_alerts(alerts: AlertsPolicy) -> str:
 def certificate_of(settings: Settings) -> CertificateSource | None:
     """The certificate of the configuration; with `listen_tls` and none given, one of our own."""
     pop3 = settings.pop3
-    if not pop3.certificate and not pop3.listen_tls:
+    if not pop3.certificate and not pop3.listen_tls and not settings.smtp.listen_tls:
         return None
     return CertificateSource(
         data_dir=settings.data_dir,

@@ -62,15 +62,33 @@ def make_certificates(folder: Path) -> Certificates:
     )
     made.ca_file.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     made.certificate.write_bytes(server.public_bytes(serialization.Encoding.PEM))
-    made.private_key.write_bytes(
+    _write_key(made.private_key, key)
+    return made
+
+
+def make_client_certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A certificate that signs itself, with this common name, and its key."""
+    certificate, private_key = folder / "client.pem", folder / "client.key"
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = (
+        _builder(_name(name), _name(name), key.public_key())
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    _write_key(private_key, key)
+    return certificate, private_key
+
+
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    path.write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
     )
-    made.private_key.chmod(0o600)
-    return made
+    path.chmod(0o600)
 
 
 def _name(common: str) -> x509.Name:

@@ -15,11 +15,11 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, LoopFactory]:
-    """uvloop, as in production; device sessions on asyncio's own loop as well.
+    """uvloop, as in production; sessions of devices on asyncio's own loop as well.
 
     Transports and TLS are the loop's own code, and the two differ in corners.
     """
     factories: dict[str, LoopFactory] = {"uvloop": uvloop.new_event_loop}
-    if item.path.name.startswith("test_pop3_session"):
+    if item.path.name.startswith(("test_pop3_session", "test_smtp_session")):
         factories["asyncio"] = asyncio.new_event_loop
     return factories

@@ -33,8 +33,12 @@ from proxy.domain.facts import (
     MessageFetched,
     MessageSkipped,
     Purged,
+    SentCopyMissing,
+    SentCopyStored,
     SessionEnded,
     SessionStarted,
+    SmtpSessionEnded,
+    SubmissionEnded,
     SyncFailed,
     SyncFinished,
     TroubleBegan,
@@ -55,6 +59,10 @@ Part = Literal["sessions", "syncs", "store"]
 _PARTS: Mapping[type, Part] = {
     SessionStarted: "sessions",
     SessionEnded: "sessions",
+    SmtpSessionEnded: "sessions",
+    SubmissionEnded: "sessions",
+    SentCopyStored: "sessions",
+    SentCopyMissing: "sessions",
     LoggedIn: "sessions",
     LoginPutOff: "sessions",
     LoginRefused: "sessions",
@@ -72,6 +80,8 @@ _PARTS: Mapping[type, Part] = {
 
 _LEVELS: Mapping[type, Level] = {
     SessionStarted: "debug",
+    SentCopyStored: "debug",
+    SentCopyMissing: "error",
     LoggedIn: "debug",
     LoginPutOff: "warning",
     LoginRefused: "warning",
@@ -204,7 +214,9 @@ class _TextRenderer:
 
 
 def _level(fact: Fact) -> Level:
-    if isinstance(fact, SessionEnded):
+    if isinstance(fact, SubmissionEnded):
+        return "info" if fact.outcome == "accepted" else "warning"
+    if isinstance(fact, SessionEnded | SmtpSessionEnded):
         return "warning" if fact.ended in _LIMITS else "info"
     if isinstance(fact, SyncFinished):
         # Most syncs find nothing; a line for each would bury the rest.

@@ -23,6 +23,7 @@ from prometheus_client.process_collector import ProcessCollector
 from proxy import __version__
 from proxy.adapters.prometheus_gauges import Gauges
 from proxy.adapters.prometheus_labels import PREFIX, AccountLabels
+from proxy.adapters.prometheus_submission import SubmissionMetrics
 from proxy.domain.facts import (
     AlertFailed,
     AlertSent,
@@ -91,6 +92,7 @@ class PrometheusObserver:
         self._make_metrics_of_upstreams()
         self._make_metrics_of_the_process()
         self._make_metrics_of_troubles()
+        self._submission = SubmissionMetrics(self.registry)
 
     def _make_metrics_of_devices(self) -> None:
         self._sessions = self._counter(
@@ -258,6 +260,8 @@ class PrometheusObserver:
                 self._certificate_errors.inc()
             case Unexpected():
                 self._unexpected.inc()
+            case _:
+                self._submission.observe(fact)
 
     def _session_ended(self, fact: SessionEnded) -> None:
         self._sessions.labels(fact.ended).inc()

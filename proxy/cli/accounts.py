@@ -116,6 +116,13 @@ def _print_account(row: dict[str, Any]) -> None:
     if row["failure"]:
         again = f"; next attempt in {row['retry_in']} s" if row["retry_in"] else ""
         typer.echo(f"  last sync failed {ago(row['failed_at'])}: {row['failure']}{again}")
+    if sent := row["submission"]:
+        # The text is upstream's: nothing of it may reach the terminal but characters.
+        text = "".join(char if char.isprintable() else " " for char in sent["answer"])
+        at = f"{sent['outcome']} {ago(sent['at'])}"
+        typer.echo(f"  sends by {row['smtp']}; the last mail was {at}: {text}")
+    elif row["smtp"]:
+        typer.echo(f"  sends by {row['smtp']}")
     if row["login_interval"]:
         typer.echo(f"  upstream wants {row['login_interval'] / 60:.0f} min between two logins")
     for left in row["unfetched"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ import typer
 from proxy.adapters import logs
 from proxy.adapters.open_files import allow_connections
 from proxy.adapters.systemd import ServiceManager
-from proxy.app import App, running, try_alerts, upstream_world
+from proxy.app import App, running, smtp_dialer, try_alerts, upstream_world
 from proxy.cli import discover
 from proxy.cli.accounts import status
 from proxy.cli.common import (
@@ -30,8 +31,8 @@ from proxy.config.schema import Settings
 from proxy.demo import play, stage
 from proxy.domain.errors import BadConfig
 from proxy.domain.model import Credentials
-from proxy.domain.policy import AlertsPolicy, UpstreamServer
-from proxy.services.upstream_trial import try_upstream
+from proxy.domain.policy import AlertsPolicy, SmtpServer, UpstreamServer
+from proxy.services.upstream_trial import try_smtp, try_upstream
 
 Row = dict[str, str | bool]
 
@@ -201,10 +202,15 @@ async def _check(settings: Settings) -> list[Row]:
         if kept and row["ok"]:
             row["result"] = f"reachable; `account sync {account.name}` tries the login"
         rows.append(row)
+        if account.policy.smtp.host:
+            rows.append(await _check_smtp(settings, account.name, account.policy.smtp, credentials))
     if settings.accounts.pass_through:
         rows.append(
             await _check_upstream(settings, "pass-through accounts", settings.upstream, None)
         )
+        if settings.smtp.host:
+            smtp = settings.smtp.server
+            rows.append(await _check_smtp(settings, "pass-through accounts", smtp, None))
     if settings.alerts.to:
         rows.append(await _check_alerts(settings.alerts))
     return rows
@@ -219,6 +225,25 @@ async def _check_alerts(alerts: AlertsPolicy) -> Row:
         "offers": "",
         "ok": not trouble,
         "result": trouble or f"{did}; nothing was sent",
+    }
+
+
+async def _check_smtp(
+    settings: Settings, account: str, server: SmtpServer, credentials: Credentials | None
+) -> Row:
+    if credentials is not None and server.username:
+        credentials = replace(credentials, username=server.username)
+    trial = await try_smtp(upstream_world(settings), smtp_dialer(), server, credentials)
+    if trial.error is not None:
+        result = f"{type(trial.error).__name__}: {trial.error}"
+    else:
+        result = "reachable" if credentials is None else "login accepted"
+    return {
+        "account": account,
+        "upstream": f"{server.host}:{server.port}",
+        "offers": trial.offers,
+        "ok": trial.error is None,
+        "result": result,
     }
 
 

@@ -19,7 +19,7 @@ from proxy.config.values import WrongValue
 from proxy.domain.directory import DeclaredAccount
 from proxy.domain.errors import BadConfig
 from proxy.domain.model import Credentials
-from proxy.domain.policy import AccountPolicy, AlertsPolicy
+from proxy.domain.policy import AccountPolicy, AlertsPolicy, SmtpServer
 from proxy.domain.providers import PROVIDERS
 
 Section = TypeVar("Section")
@@ -39,8 +39,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     base = path.absolute().parent if path else Path.cwd()
     environment.overlay(document, environ, report)
     tables = document.pop("account", [])
-    if "upstream" in document:
-        document["upstream"] = presets.expand(document["upstream"])
+    presets.expand(document)
     reader = converter(base)
     settings = _settings(document, reader, report)
     declared = _Accounts(settings or Settings(), reader, base, environ, report).declare(tables)
@@ -113,8 +112,7 @@ class _Accounts:
         if not isinstance(table, dict):
             self._report.add(path, "not a table; write [[account]] above it")
             return None
-        if "upstream" in table:
-            table["upstream"] = presets.expand(table["upstream"])
+        presets.expand(table)
         name = table.get("name")
         if isinstance(name, str) and name:
             self._report.account_names[int(path[1])] = name
@@ -129,6 +127,7 @@ class _Accounts:
             sync=_laid_over(self._defaults.sync, read.sync, table.get("sync")),
             devices=_laid_over(self._defaults.devices, read.devices, table.get("devices")),
             retention=_laid_over(self._defaults.retention, read.retention, table.get("retention")),
+            smtp=_laid_over(self._defaults.smtp.server, read.smtp, table.get("smtp")),
         )
         needed = not read.password_stored and not policy.upstream.oauth_client_id
         password = self._password(path, table, needed=needed)
@@ -175,6 +174,7 @@ def _check_whole(settings: Settings, report: Report, *, any_account: bool) -> No
         report.add(("pop3", "certificate"), "needed, as private_key is given")
     if pop3.certificate and not pop3.private_key and not _holds_key(pop3.certificate):
         report.add(("pop3", "private_key"), "needed, as the certificate file holds no key")
+    _check_smtp(settings, report)
     if settings.accounts.pass_through and not settings.upstream.host and not any_account:
         report.add(
             ("upstream", "host"),
@@ -208,6 +208,19 @@ def _check_alerts(alerts: AlertsPolicy, report: Report) -> None:
 
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def _check_smtp(settings: Settings, report: Report) -> None:
+    smtp = settings.smtp
+    if (smtp.listen or smtp.listen_tls) and not any(
+        server.host for server in (smtp, *(a.policy.smtp for a in settings.account))
+    ):
+        report.add(("smtp", "host"), "needed: the SMTP server that takes the mail")
+    servers: list[tuple[KeyPath, SmtpServer]] = [(("smtp",), smtp.server)]
+    servers += [(("account", a.name, "smtp"), a.policy.smtp) for a in settings.account]
+    for path, server in servers:
+        if server.client_key and not server.client_certificate:
+            report.add((*path, "client_certificate"), "needed, as client_key is given")
 
 
 def _holds_key(certificate: str) -> bool:

@@ -6,7 +6,7 @@ classes of `domain.policy`. The defaults stand here and there, and nowhere else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, NewType
 
@@ -16,8 +16,11 @@ from proxy.domain.policy import (
     AlertsPolicy,
     DevicePolicy,
     LimitsPolicy,
+    Octets,
     RetentionPolicy,
     SessionPolicy,
+    SmtpServer,
+    SubmissionLimits,
     SyncPolicy,
     UpstreamServer,
 )
@@ -49,6 +52,27 @@ class Pop3Settings(SessionPolicy):
     """Whether devices are asked for certificates, which `device certificate` makes."""
     private_key: FilePath = FilePath("")
     """PEM; "": the key is in the certificate file."""
+
+
+_LIMITS = SubmissionLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpSettings(SmtpServer):
+    """The face that mail is handed in at, and the server that takes it by default."""
+
+    listen: tuple[Listening, ...] = ()
+    listen_tls: tuple[Listening, ...] = ()
+    max_message_size: Octets = _LIMITS.max_message_size
+    max_recipients: int = _LIMITS.max_recipients
+
+    @property
+    def limits(self) -> SubmissionLimits:
+        return SubmissionLimits(self.max_message_size, self.max_recipients)
+
+    @property
+    def server(self) -> SmtpServer:
+        return SmtpServer(**{key.name: getattr(self, key.name) for key in fields(SmtpServer)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +119,7 @@ class Settings:
     pop3: Pop3Settings = field(default_factory=Pop3Settings)
     limits: LimitsPolicy = field(default_factory=LimitsPolicy)
     upstream: UpstreamServer = field(default_factory=UpstreamServer)
+    smtp: SmtpSettings = field(default_factory=SmtpSettings)
     sync: SyncPolicy = field(default_factory=SyncPolicy)
     devices: DevicePolicy = field(default_factory=DevicePolicy)
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
@@ -107,4 +132,6 @@ class Settings:
 
     def default_policy(self) -> AccountPolicy:
         """What holds for every account that says nothing else."""
-        return AccountPolicy(self.upstream, self.sync, self.devices, self.retention)
+        return AccountPolicy(
+            self.upstream, self.sync, self.devices, self.retention, self.smtp.server
+        )

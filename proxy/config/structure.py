@@ -24,6 +24,7 @@ from proxy.config.schema import (
     Pop3Settings,
     SecretsSettings,
     Settings,
+    SmtpSettings,
 )
 from proxy.domain.policy import (
     AlertsPolicy,
@@ -34,6 +35,7 @@ from proxy.domain.policy import (
     Octets,
     RetentionPolicy,
     Seconds,
+    SmtpServer,
     SyncPolicy,
     UpstreamServer,
 )
@@ -56,6 +58,7 @@ class AccountTable:
     sync: SyncPolicy = field(default_factory=SyncPolicy)
     devices: DevicePolicy = field(default_factory=DevicePolicy)
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
+    smtp: SmtpServer = field(default_factory=SmtpServer)
 
 
 def converter(base: Path) -> Converter:
@@ -105,6 +108,21 @@ def converter(base: Path) -> Converter:
         oauth_authorization_url=_hook(values.url),
         oauth_token_url=_hook(values.url),
         oauth_device_url=_hook(values.url),
+    )
+    smtp = {
+        "host": _hook(values.host),
+        "port": _hook(values.port),
+        "ca_file": _hook(values.file(base)),
+        "client_certificate": _hook(values.file(base)),
+        "client_key": _hook(values.file(base)),
+    }
+    _register(made, SmtpServer, **smtp)
+    _register(
+        made,
+        SmtpSettings,
+        max_message_size=_hook(values.size_from(1024)),
+        max_recipients=positive,
+        **smtp,
     )
     _register(
         made,

@@ -29,6 +29,10 @@ Refusal = Literal["credentials", "too_many_failures", "too_many_upstream"]
 """Why a login was refused: it is not to be accepted; too many failed from that address; or upstream
 has refused too many to be asked again."""
 
+Outcome = Literal["accepted", "refused", "failed"]
+"""What came of a mail that was handed in: upstream took it; somebody refused it for good; it may be
+tried again."""
+
 Command = Literal[
     "CAPA",
     "USER",
@@ -76,6 +80,54 @@ class SessionEnded:
     seconds: float
     commands: Mapping[str, int] = field(default_factory=dict, repr=False)
     """How often each `Command` came. Not shown, since a log is no place for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpSessionEnded:
+    """One session of a client that hands in mail, from accept to close."""
+
+    peer: str
+    account: str
+    """Empty when nobody logged in."""
+    device: str
+    tls: str
+    ended: Ending
+    accepted: int
+    octets_in: int
+    octets_out: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionEnded:
+    """A mail was handed in whole, and the client is about to be told what came of it."""
+
+    account: str
+    device: str
+    outcome: Outcome
+    answer: str
+    """Code and text."""
+    recipients: int
+    octets: int
+    seconds: float
+    """From the mail's last octet to the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentCopyStored:
+    account: str
+    device: str
+    """That has sent it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentCopyMissing:
+    """Upstream has taken a mail of which the other devices get no copy."""
+
+    account: str
+    device: str
+    reason: str
+    message_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +314,10 @@ class Unexpected:
 Fact = (
     SessionStarted
     | SessionEnded
+    | SmtpSessionEnded
+    | SubmissionEnded
+    | SentCopyStored
+    | SentCopyMissing
     | LoggedIn
     | LoginPutOff
     | LoginRefused

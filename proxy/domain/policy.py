@@ -39,6 +39,20 @@ AuthMethod = Literal[
     "oauthbearer",
     "xoauth2",
 ]
+SmtpAuth = Literal[
+    "auto",
+    "plain",
+    "login",
+    "cram-md5",
+    "scram-sha-1",
+    "scram-sha-256",
+    "oauthbearer",
+    "xoauth2",
+    "external",
+    "none",
+]
+SentCopies = Literal["others", "all", "off"]
+ReturnedCopies = Literal["show", "hide"]
 IdentifyBy = Literal["login", "app-password", "address", "reverse-name"]
 
 
@@ -68,6 +82,42 @@ class UpstreamServer:
     oauth_device_url: str = ""
     """"": the provider has no device flow (RFC 8628) for mail."""
     oauth_scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpServer:
+    """The server that takes an account's outgoing mail, and what becomes of copies."""
+
+    host: str = ""
+    """"": the account's mail cannot be sent."""
+    port: int = 465
+    tls: TlsMode = "implicit"
+    ca_file: str = ""
+    auth: SmtpAuth = "auto"
+    """"none": the server knows us by something else, such as the address."""
+    username: str = ""
+    """Of declared accounts; "": as for POP3."""
+    client_certificate: str = ""
+    client_key: str = ""
+    """"": it is in the certificate's file."""
+    plaintext_login: PlaintextLogin = "loopback"
+    """To where a password may go in clear text without TLS."""
+    sent_copies: SentCopies = "others"
+    """Whose maildrops show what a device has sent."""
+    keep_bcc: bool = True
+    """Whether copies tell the blind recipients."""
+    returned_copies: ReturnedCopies = "show"
+    """Whether devices that have a mail by sending it see it again when it comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionLimits:
+    """What a client may hand in."""
+
+    max_message_size: Octets = Octets(50 * 1024**2)
+    """Most providers take 20 to 50 MB."""
+    max_recipients: int = 100
+    """Of one mail; RFC 5321 §4.5.3.1.8 wants a hundred or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +236,7 @@ class AccountPolicy:
     sync: SyncPolicy = field(default_factory=SyncPolicy)
     devices: DevicePolicy = field(default_factory=DevicePolicy)
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
+    smtp: SmtpServer = field(default_factory=SmtpServer)
 
 
 _UNITS = {"s": 1.0, "m": MINUTE, "h": HOUR, "d": DAY}

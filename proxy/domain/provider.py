@@ -15,6 +15,13 @@ class OAuthServer:
     """"": the device flow gives no access to mail."""
 
 
+@dataclass(frozen=True, slots=True)
+class OutgoingServer:
+    host: str
+    port: int = 465
+    tls: Literal["implicit", "starttls"] = "implicit"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     name: str

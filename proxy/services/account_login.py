@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from proxy.domain.directory import Directory
+from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.errors import ConsentNeeded, UpstreamRefusedLogin
 from proxy.domain.facts import UpstreamLoggedIn
 from proxy.domain.model import Credentials
@@ -45,15 +45,32 @@ class AccountLogin:
             return await self._open(name, server, credentials, memory)
         if server.oauth_client_id:
             return await self._open_by_token(name, server, credentials.username, memory)
-        if not credentials.password:
-            password = await self._kept.password(name)
-            if password is None:
-                raise ConsentNeeded(
-                    f"no password is kept: run `pop3-sync-proxy account set-password {name}`"
-                )
-            self._directory.set_password(name, password)
-            credentials = replace(credentials, password=password)
-        return await self._open(name, server, credentials, memory)
+        return await self._open(name, server, await self._whole(name, credentials), memory)
+
+    async def credentials(self, account: DeclaredAccount) -> Credentials:
+        """What a declared account logs in with now. A token that is refused is to be forgotten.
+
+        Raises:
+            ConsentNeeded, VaultLocked: it is not at hand.
+            UpstreamUnreachable, UpstreamUnusable: the token server gives none.
+        """
+        server, username = account.policy.upstream, account.credentials.username
+        if server.oauth_client_id:
+            token = await self._tokens.access(account.name, username, server)
+            return Credentials(username, token, is_token=True)
+        return await self._whole(account.name, account.credentials)
+
+    async def _whole(self, name: str, credentials: Credentials) -> Credentials:
+        """With the password that the store keeps, where the configuration has none."""
+        if credentials.password:
+            return credentials
+        password = await self._kept.password(name)
+        if password is None:
+            raise ConsentNeeded(
+                f"no password is kept: run `pop3-sync-proxy account set-password {name}`"
+            )
+        self._directory.set_password(name, password)
+        return replace(credentials, password=password)
 
     async def _open(
         self, name: str, server: UpstreamServer, credentials: Credentials, memory: UpstreamMemory

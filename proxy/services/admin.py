@@ -23,6 +23,7 @@ from proxy.services.import_seen import ImportSeen
 from proxy.services.janitor import Janitor
 from proxy.services.logins import since
 from proxy.services.maildrops import Maildrops
+from proxy.services.submissions import Submissions
 from proxy.services.syncs import Syncs
 from proxy.services.tokens import KeptSecrets
 from proxy.services.upkeep import Upkeep
@@ -39,12 +40,14 @@ class Admin:
         kept: KeptSecrets,
         janitor: Janitor,
         maildrops: Maildrops,
+        submissions: Submissions,
         *,
         names_in_metrics: bool,
     ) -> None:
         self._names_in_metrics = names_in_metrics
         self._kept = kept
         self._maildrops = maildrops
+        self._submissions = submissions
         self._store = store
         self._clock = world.clock
         self._entropy = world.entropy
@@ -132,13 +135,17 @@ class Admin:
         known = await self._store.account(account)
         if known is None and declared is None:
             raise NotFound(f"no account {account}")
-        upstream = self._directory.policy(account).upstream
+        policy = self._directory.policy(account)
+        upstream, smtp = policy.upstream, policy.smtp
+        sent = self._submissions.last.get(account)
         size = await self._store.size(known.id) if known else AccountSize(0, 0, 0)
         row = {
             "account": account,
             "metrics_label": metrics_label(account, named=self._names_in_metrics),
             "declared": declared is not None,
             "upstream": f"{upstream.host}:{upstream.port}",
+            "smtp": f"{smtp.host}:{smtp.port}" if smtp.host else "",
+            "submission": asdict(sent) if sent else None,
             "upstream_messages": known.upstream_count if known else 0,
             "upstream_octets": size.upstream_octets,
             "messages": size.messages,

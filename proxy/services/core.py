@@ -8,11 +8,13 @@ from dataclasses import replace
 from proxy import __version__
 from proxy.domain.directory import Directory
 from proxy.domain.errors import VaultLocked
-from proxy.domain.policy import LimitsPolicy, SessionPolicy
+from proxy.domain.policy import LimitsPolicy, SessionPolicy, SubmissionLimits
 from proxy.domain.survey import Load
 from proxy.interfaces.observer import ID_OCTETS, Observer
 from proxy.interfaces.store import Store
+from proxy.interfaces.submission import SmtpDialer
 from proxy.interfaces.world import World
+from proxy.services.account_login import AccountLogin
 from proxy.services.admin import Admin
 from proxy.services.face import Face
 from proxy.services.janitor import Janitor
@@ -20,6 +22,8 @@ from proxy.services.logins import Logins
 from proxy.services.maildrops import Maildrops
 from proxy.services.pop3_session import Pop3Session
 from proxy.services.sessions import Sessions
+from proxy.services.smtp_session import SmtpSession
+from proxy.services.submissions import Submissions
 from proxy.services.survey import Surveyor
 from proxy.services.syncs import Syncs
 from proxy.services.throttle import Throttle
@@ -40,16 +44,30 @@ class Core:
         policy: SessionPolicy,
         limits: LimitsPolicy,
         *,
+        submission: SubmissionLimits | None = None,
+        dialer: SmtpDialer | None = None,
         names_in_metrics: bool = False,
     ) -> None:
+        """Without a `dialer` no mail is sent."""
         self._store = store
         self._directory = directory
         self._kept = KeptSecrets(store, world.vault)
-        self.syncs = Syncs(world, store, observer, directory, self._kept)
+        login = AccountLogin(world, observer, directory, self._kept)
+        self.syncs = Syncs(world, store, observer, directory, login)
         maildrops = Maildrops(store, world.clock, observer)
         self._throttle = Throttle(limits, world.entropy.token(32))
         self.logins = Logins(
             world, store, observer, directory, self.syncs, maildrops, self._throttle
+        )
+        self.submissions = Submissions(
+            world,
+            store,
+            observer,
+            directory,
+            self.logins,
+            login,
+            dialer,
+            submission or SubmissionLimits(),
         )
         self.janitor = Janitor(store, world.clock, observer, directory, maildrops)
         self.admin = Admin(
@@ -61,10 +79,12 @@ class Core:
             self._kept,
             self.janitor,
             maildrops,
+            self.submissions,
             names_in_metrics=names_in_metrics,
         )
         self.surveyor = Surveyor(store, observer, directory)
         self.sessions: Sessions[Pop3Session] = Sessions(limits)
+        self.smtp_sessions: Sessions[SmtpSession] = Sessions(limits)
         self._face = Face(
             self.logins,
             world.network,
@@ -83,10 +103,13 @@ class Core:
                     password = await self._kept.password(account.name)
                     self._directory.set_password(account.name, password or b"")
 
-    def follow(self, policy: SessionPolicy, limits: LimitsPolicy) -> None:
+    def follow(
+        self, policy: SessionPolicy, limits: LimitsPolicy, submission: SubmissionLimits
+    ) -> None:
         """For sessions to come; open ones go on under what held when they began."""
         self._face = replace(self._face, policy=policy, limits=limits)
-        self.sessions.limits = limits
+        self.sessions.limits = self.smtp_sessions.limits = limits
+        self.submissions.limits = submission
         self._throttle.follow(limits)
 
     def load(self) -> Load:
@@ -101,3 +124,7 @@ class Core:
     def session(self, *, tls: bool) -> Pop3Session:
         """A protocol for one accepted connection."""
         return Pop3Session(self._face, self.sessions, tls=tls)
+
+    def smtp_session(self, *, tls: bool) -> SmtpSession:
+        """Likewise, for a client that hands in mail."""
+        return SmtpSession(self._face, self.smtp_sessions, self.submissions, tls=tls)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from proxy.domain.model import Message
+from proxy.domain.model import Account, Device, Message
 from proxy.domain.peers import LOCAL, is_loopback, parse_address
 from proxy.domain.policy import LimitsPolicy, PlaintextLogin, SessionPolicy
 from proxy.domain.view import View
@@ -74,6 +74,19 @@ class ScramProof:
     challenge: ScramChallenge
     candidate: int | None
     """Which of the candidates the client knows; None: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who hands in mail."""
+
+    account: Account
+    device: Device | None
+    """None: one that has never fetched mail, and whose name was not given."""
+    device_name: str
+    password: bytes | None = field(repr=False)
+    """Of an account that is not declared: what upstream takes; None: not known, since something
+    else was the proof."""
 
 
 Proof = PasswordProof | CertificateProof | ScramProof

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from proxy.domain.directory import Directory
 from proxy.domain.errors import (
@@ -35,7 +37,14 @@ from proxy.services.credentials import (
     app_password_hash,
     unpack,
 )
-from proxy.services.face import CertificateProof, PasswordProof, Proof, ScramChallenge, ScramProof
+from proxy.services.face import (
+    CertificateProof,
+    PasswordProof,
+    Proof,
+    ScramChallenge,
+    ScramProof,
+    Sender,
+)
 from proxy.services.maildrops import DeviceMaildrop, Maildrops
 from proxy.services.pass_through import PassThrough
 from proxy.services.syncs import Syncs
@@ -43,6 +52,8 @@ from proxy.services.throttle import Throttle
 from proxy.wire.pop3 import Expire
 
 NONCE_OCTETS = 18
+
+T = TypeVar("T")
 
 
 def since(backlog: str, now: float) -> float | None:
@@ -56,6 +67,8 @@ class _Admitted:
     account: Account
     device: Device | None
     """The device whose own credential it was; None: the account's password."""
+    password: bytes | None = field(default=None, repr=False)
+    """That, where it is upstream's and the configuration does not know it."""
 
 
 def _what_was_tried(proof: Proof) -> bytes:
@@ -109,23 +122,35 @@ class Logins:
             BadLogin: the account, the device or the password is not to be accepted.
             Temporary: nobody can judge the password now.
         """
+        return await self._judge(proof, peer, self._open_maildrop, fresh=True)
+
+    async def sender(self, proof: Proof, peer: str) -> Sender:
+        """Check the credentials of somebody who wants to send.
+
+        Raises:
+            ProxyError: as `login`.
+        """
+        return await self._judge(proof, peer, self._sender, fresh=False)
+
+    async def _judge(
+        self,
+        proof: Proof,
+        peer: str,
+        then: Callable[[_Admitted, str | None, str], Awaitable[T]],
+        *,
+        fresh: bool,
+    ) -> T:
+        """`then` is given who was admitted, the device that was asked for, and the peer."""
         username = proof.challenge.username if isinstance(proof, ScramProof) else proof.username
         came = asyncio.get_running_loop().time()
         name, asked = await self._resolve(username)
         if isinstance(proof, PasswordProof):
             came += await self._turn(peer, name, username)
         try:
-            admitted = await self._admit(proof, name, peer)
-            account = admitted.account
-            if username and name != account.name:
+            admitted = await self._admit(proof, name, peer, fresh=fresh)
+            if username and name != admitted.account.name:
                 raise BadLogin("the certificate of another account")
-            policy = self._directory.policy(account.name)
-            device = await self._device(admitted, asked, policy, peer)
-            declared = self._directory.declared(account.name)
-            if declared is not None:
-                await self._syncs.wait_fresh(account.name, declared.credentials)
-            self._throttle.succeeded(peer, account.name)
-            return await self._maildrops.open(account, device, policy)
+            return await then(admitted, asked, peer)
         except BadLogin as error:
             self._refused(peer, username, "credentials", error)
             await self._throttle.failed(peer, name, _what_was_tried(proof), came)
@@ -137,6 +162,32 @@ class Logins:
             put_off = LoginPutOff(peer, username, type(error).__name__, str(error))
             self._observer.observe(put_off)
             raise
+
+    async def _open_maildrop(
+        self, admitted: _Admitted, asked: str | None, peer: str
+    ) -> DeviceMaildrop:
+        account = admitted.account
+        policy = self._directory.policy(account.name)
+        name = await self._device_name(admitted, asked, policy, peer)
+        device = await self._device(admitted, name or DEFAULT_DEVICE, policy)
+        declared = self._directory.declared(account.name)
+        if declared is not None:
+            await self._syncs.wait_fresh(account.name, declared.credentials)
+        self._throttle.succeeded(peer, account.name)
+        return await self._maildrops.open(account, device, policy)
+
+    async def _sender(self, admitted: _Admitted, asked: str | None, peer: str) -> Sender:
+        account = admitted.account
+        policy = self._directory.policy(account.name)
+        name = await self._device_name(admitted, asked, policy, peer)
+        device: Device | None
+        if name is None and policy.devices.enrol == "auto":
+            # A device that nobody named is not made for having sent: mail would wait for it.
+            device = await self._store.device(account.id, DEFAULT_DEVICE)
+        else:
+            device = await self._device(admitted, name or DEFAULT_DEVICE, policy)
+        self._throttle.succeeded(peer, account.name)
+        return Sender(account, device, device.name if device else "", admitted.password)
 
     async def scram(self, username: str, peer: str) -> ScramChallenge:
         name, _ = await self._resolve(username)
@@ -186,7 +237,7 @@ class Logins:
 
     # --- the account ----------------------------------------------------------------------------
 
-    async def _admit(self, proof: Proof, name: str, peer: str) -> _Admitted:
+    async def _admit(self, proof: Proof, name: str, peer: str, *, fresh: bool) -> _Admitted:
         match proof:
             case CertificateProof(fingerprint=fingerprint):
                 found = await self._store.device_by_certificate(fingerprint)
@@ -196,7 +247,7 @@ class Logins:
             case ScramProof(challenge, candidate):
                 return await self._admit_scram(challenge, candidate, name)
             case PasswordProof(password=password):
-                return await self._admit_password(name, password, peer)
+                return await self._admit_password(name, password, peer, fresh=fresh)
 
     async def _admit_scram(
         self, challenge: ScramChallenge, candidate: int | None, name: str
@@ -212,7 +263,9 @@ class Logins:
             raise BadLogin("the device was removed")
         return _Admitted(account, device)
 
-    async def _admit_password(self, name: str, password: bytes, peer: str) -> _Admitted:
+    async def _admit_password(
+        self, name: str, password: bytes, peer: str, *, fresh: bool
+    ) -> _Admitted:
         account = await self._store.account(name)
         if account is not None and len(password) == APP_PASSWORD_LENGTH:
             device = await self._store.device_by_app_password(
@@ -228,23 +281,27 @@ class Logins:
             return _Admitted(await self._declared_account(name), None)
         if not self._directory.pass_through:
             raise BadLogin("unknown account")
-        return _Admitted(await self._pass_through.admit(name, account, password, peer), None)
+        account = await self._pass_through.admit(name, account, password, peer, fresh=fresh)
+        return _Admitted(account, None, password)
 
     async def _declared_account(self, name: str) -> Account:
         return await self._store.ensure_account(name, declared=True, at=self._world.clock.now())
 
     # --- the device -----------------------------------------------------------------------------
 
-    async def _device(
+    async def _device_name(
         self, admitted: _Admitted, asked: str | None, policy: AccountPolicy, peer: str
-    ) -> Device:
+    ) -> str | None:
+        """None: nothing names it."""
         own = admitted.device
         for way in policy.devices.identify_by:
             name = await self._named_by(way, own, asked, peer)
             if name is not None:
-                break
-        else:
-            name = own.name if own else DEFAULT_DEVICE
+                return name
+        return own.name if own else None
+
+    async def _device(self, admitted: _Admitted, name: str, policy: AccountPolicy) -> Device:
+        own = admitted.device
         if own is None:
             return await self._found_or_made(admitted.account, name, policy)
         if name.lower() != own.name.lower():

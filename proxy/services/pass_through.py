@@ -46,9 +46,9 @@ class PassThrough:
         self._remembered = _Remembered(world.entropy.token(32))
 
     async def admit(
-        self, name: str, account: Account | None, password: bytes, peer: str
+        self, name: str, account: Account | None, password: bytes, peer: str, *, fresh: bool
     ) -> Account:
-        """The account of this login name, synced if that is due.
+        """The account of this login name; with `fresh`, synced if that is due.
 
         Raises:
             BadLogin: upstream refuses the password.
@@ -56,7 +56,7 @@ class PassThrough:
         """
         credentials = Credentials(name, password)
         if account is not None and await self._verified(account, password):
-            run = await self._syncs.wait_fresh(name, credentials)
+            run = await self._syncs.wait_fresh(name, credentials) if fresh else None
             if run is not None and run.credentials == credentials:
                 if _refused(run):
                     await self._forget(account)

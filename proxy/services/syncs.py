@@ -30,7 +30,6 @@ from proxy.interfaces.world import World
 from proxy.services.account_login import AccountLogin
 from proxy.services.sync import AccountSync
 from proxy.services.sync_run import AccountState, SyncRun
-from proxy.services.tokens import KeptSecrets
 from proxy.services.upstream_memory import ServerMemory, UpstreamMemory
 
 FOLLOW_UP = 50
@@ -52,9 +51,9 @@ class Syncs:
         store: Store,
         observer: Observer,
         directory: Directory,
-        kept: KeptSecrets,
+        login: AccountLogin,
     ) -> None:
-        self._login = AccountLogin(world, observer, directory, kept)
+        self._login = login
         self._world = world
         self._store = store
         self._observer = observer
@@ -273,6 +272,7 @@ class Syncs:
                 retention=policy.retention,
                 max_message_size=policy.sync.max_message_size,
                 retr_hides=hides_retrieved(server.host),
+                hide_returned=policy.smtp.returned_copies == "hide",
                 memory=state.memory,
             )
             run.progress = lambda: (sync.progress, sync.to_fetch)

@@ -36,7 +36,7 @@ async def open_session(
         async with asyncio.timeout(LOGIN_TIME):
             session = await connect(world, server, memory.server)
             try:
-                nonce = base64.b64encode(world.entropy.token(NONCE_OCTETS)).decode()
+                nonce = new_nonce(world)
                 await Attempts(session, server, credentials, memory.login, nonce).make()
             except BaseException:
                 session.abort()
@@ -44,6 +44,11 @@ async def open_session(
     except TimeoutError:
         raise UpstreamSilent(f"no login within {LOGIN_TIME:.0f} seconds") from None
     return session
+
+
+def new_nonce(world: World) -> str:
+    """Printable, and never used twice."""
+    return base64.b64encode(world.entropy.token(NONCE_OCTETS)).decode()
 
 
 async def connect(

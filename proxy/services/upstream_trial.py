@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from proxy.domain.errors import ProxyError
 from proxy.domain.model import Credentials
-from proxy.domain.policy import UpstreamServer
+from proxy.domain.policy import SmtpServer, UpstreamServer
+from proxy.interfaces.submission import SmtpDialer
 from proxy.interfaces.world import World
-from proxy.services.upstream_dial import connect, open_session
+from proxy.services.smtp_login import log_in
+from proxy.services.upstream_dial import connect, new_nonce, open_session
 
 
 @dataclass(slots=True)
@@ -36,6 +38,24 @@ async def try_upstream(
             trial.offers = " ".join(session.capabilities)
             trial.messages, trial.octets = found.count, found.octets
         await session.quit()
+    except ProxyError as error:
+        trial.error = error
+    return trial
+
+
+async def try_smtp(
+    world: World, dialer: SmtpDialer, server: SmtpServer, credentials: Credentials | None
+) -> Trial:
+    """The same for the SMTP server. It is given no mail."""
+    trial = Trial()
+    try:
+        session = await dialer.open(server)
+        trial.offers = " ".join(session.offers)
+        try:
+            if credentials is not None:
+                await log_in(session, server, credentials, new_nonce(world))
+        finally:
+            await session.quit()
     except ProxyError as error:
         trial.error = error
     return trial

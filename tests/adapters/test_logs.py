@@ -32,8 +32,12 @@ from proxy.domain.facts import (
     MessageFetched,
     MessageSkipped,
     Purged,
+    SentCopyMissing,
+    SentCopyStored,
     SessionEnded,
     SessionStarted,
+    SmtpSessionEnded,
+    SubmissionEnded,
     SyncFailed,
     SyncFinished,
     TroubleBegan,
@@ -47,6 +51,9 @@ from proxy.interfaces.observer import work_id
 SESSION = SessionEnded(
     "::1", "alice", "laptop", "TLSv1.3", "quit", 3, 1, 120, 4096, 0.1234567891, {"QUIT": 1}
 )
+
+SMTP_SESSION = SmtpSessionEnded("::1", "alice", "laptop", "", "quit", 1, 999, 120, 0.5)
+SUBMISSION = SubmissionEnded("alice", "laptop", "accepted", "250 2.0.0 fine", 1, 888, 0.4)
 
 FACTS: list[tuple[Fact, Level, str]] = [
     (SessionStarted("::1"), "debug", "session_started"),
@@ -74,6 +81,12 @@ FACTS: list[tuple[Fact, Level, str]] = [
     (CertificateLoaded("mail.lan", "AB:CD", 1.8e9), "info", "certificate_loaded"),
     (CertificateUnusable("no certificate"), "error", "certificate_unusable"),
     (replace(SESSION, ended="bad_commands"), "warning", "session_ended"),
+    (SMTP_SESSION, "info", "smtp_session_ended"),
+    (replace(SMTP_SESSION, ended="login_octets"), "warning", "smtp_session_ended"),
+    (SUBMISSION, "info", "submission_ended"),
+    (replace(SUBMISSION, outcome="refused"), "warning", "submission_ended"),
+    (SentCopyStored("alice", "laptop"), "debug", "sent_copy_stored"),
+    (SentCopyMissing("alice", "laptop", "disk full"), "error", "sent_copy_missing"),
     (Unexpected("janitor", RuntimeError("boom")), "error", "unexpected"),
 ]
 

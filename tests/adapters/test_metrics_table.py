@@ -13,8 +13,9 @@ from prometheus_client import Metric
 from proxy.adapters.prometheus import ACCEPTED, UNAVAILABLE
 from proxy.adapters.prometheus_gauges import MAX_DEVICES
 from proxy.adapters.prometheus_labels import MAX_ACCOUNTS
+from proxy.adapters.prometheus_submission import COPIES
 from proxy.domain.errors import Permanent, Temporary
-from proxy.domain.facts import CertificateLoaded, Command, Ending, Refusal
+from proxy.domain.facts import CertificateLoaded, Command, Ending, Outcome, Refusal
 from proxy.domain.survey import Space
 from proxy.domain.trouble import TroubleKind
 from tests.adapters.test_prometheus import FACTS, LOAD, STATE, observer
@@ -54,7 +55,13 @@ def most(metric: Metric, labels: frozenset[str]) -> int:
     """How many series it can have."""
     if metric.type == "histogram":
         return len(metric.samples)
-    results = {"syncs": 2, "alerts": 2, "logins": len({ACCEPTED, UNAVAILABLE, *get_args(Refusal)})}
+    results = {
+        "syncs": 2,
+        "alerts": 2,
+        "logins": len({ACCEPTED, UNAVAILABLE, *get_args(Refusal)}),
+        "submissions": len(get_args(Outcome)),
+        "sent_copies": len(COPIES),
+    }
     # Counters have "other" beside; a device belongs to one account.
     accounts = 1 if "device" in labels else MAX_ACCOUNTS + (metric.type == "counter")
     known = VALUES | {"account": accounts, "result": results.get(metric.name[10:], 0)}
@@ -111,8 +118,9 @@ def test_the_page_says_what_an_account_and_a_device_add() -> None:
 
 
 def test_the_page_names_every_value_of_the_small_sets() -> None:
-    small = (Ending, Command, Refusal, TroubleKind)
-    for value in (ACCEPTED, UNAVAILABLE, *(value for kind in small for value in get_args(kind))):
+    small = (Ending, Command, Refusal, TroubleKind, Outcome)
+    values = [value for kind in small for value in get_args(kind)]
+    for value in (ACCEPTED, UNAVAILABLE, *COPIES, *values):
         assert f"`{value}`" in PAGE, value
 
 

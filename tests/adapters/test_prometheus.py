@@ -27,8 +27,12 @@ from proxy.domain.facts import (
     MessageFetched,
     MessageSkipped,
     Purged,
+    SentCopyMissing,
+    SentCopyStored,
     SessionEnded,
     SessionStarted,
+    SmtpSessionEnded,
+    SubmissionEnded,
     SyncFailed,
     SyncFinished,
     TroubleBegan,
@@ -60,6 +64,10 @@ FACTS: list[Fact] = [
     AlertFailed("no connection", 60.0),
     CertificateLoaded("mail.lan", "AB:CD", 1.8e9),
     CertificateUnusable("no certificate"),
+    SmtpSessionEnded("::1", "alice", "laptop", "", "quit", 1, 999, 120, 0.5),
+    SubmissionEnded("alice", "laptop", "accepted", "250 2.0.0 fine", 1, 888, 0.4),
+    SentCopyStored("alice", "laptop"),
+    SentCopyMissing("alice", "laptop", "StoreUnavailable: disk full"),
     Unexpected("janitor", RuntimeError("boom")),
 ]
 
@@ -166,6 +174,13 @@ def test_every_kind_of_fact_changes_the_page() -> None:
         ("messages_purged_total", {}, 3),
         ("purged_bytes_total", {}, 99),
         ("unexpected_errors_total", {}, 1),
+        ("smtp_sessions_total", {"ended": "quit"}, 1),
+        ("submissions_total", {"result": "accepted"}, 1),
+        ("submissions_total", {"result": "failed"}, 0),
+        ("submitted_bytes_total", {}, 888),
+        ("sent_copies_total", {"result": "stored"}, 1),
+        ("sent_copies_total", {"result": "missing"}, 1),
+        ("submission_duration_seconds_sum", {}, 0.4),
     ],
 )
 def test_a_metric_counts_its_facts(name: str, labels: Labels, expected: float) -> None:

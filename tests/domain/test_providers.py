@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from proxy.config.values import host, port, url
-from proxy.domain.provider import Provider
+from proxy.domain.provider import OutgoingServer, Provider
+from proxy.domain.provider_table_smtp import OUTGOING
 from proxy.domain.providers import (
     NO_POP3,
     PROVIDERS,
@@ -36,6 +37,13 @@ def test_an_entry_can_be_used_as_it_stands(provider: Provider) -> None:
             for address in (provider.oauth.authorization_url, provider.oauth.token_url)
         )
     assert provider.login != "oauth" or provider.oauth is not None
+
+
+@pytest.mark.parametrize(("name", "outgoing"), OUTGOING.items())
+def test_an_smtp_server_is_that_of_a_known_provider(name: str, outgoing: OutgoingServer) -> None:
+    assert name in PROVIDERS
+    assert host(outgoing.host) == outgoing.host.lower()
+    assert (outgoing.port, outgoing.tls) in {(465, "implicit"), (587, "starttls")}
 
 
 @ALL
@@ -108,6 +116,11 @@ def test_where_retrieved_mail_is_hidden_is_known_by_the_host() -> None:
     assert not hides_retrieved("pop.example.com")
 
 
+def outgoing_cell(provider: Provider) -> str:
+    outgoing = OUTGOING.get(provider.name)
+    return f"`{outgoing.host}`, {outgoing.port}" if outgoing else ""
+
+
 def row(provider: Provider) -> str:
     """As the document has it."""
     login = {"password": "password", "app-password": "app password", "oauth": "OAuth 2.0"}
@@ -117,6 +130,7 @@ def row(provider: Provider) -> str:
         f"`{provider.name}`",
         provider.title,
         f"`{provider.host}`",
+        outgoing_cell(provider),
         login[provider.login],
         interval,
         " ".join(provider.hints),

@@ -31,6 +31,7 @@ from proxy.domain.policy import (
     UpstreamServer,
 )
 from proxy.interfaces.store import Store
+from proxy.interfaces.submission import SmtpDialer
 from proxy.interfaces.world import World
 from proxy.services.core import Core
 from proxy.services.face import PasswordProof
@@ -155,13 +156,14 @@ async def house(
     *accounts: DeclaredAccount,
     limits: LimitsPolicy = NO_DELAY,
     pass_through: bool = True,
+    dialer: SmtpDialer | None = None,
 ) -> AsyncIterator[House]:
     """A house whose pass-through accounts have `policy`, with these declared accounts."""
     store = await open_store(data_dir)
     clock, passwords, facts = SetClock(), QuickPasswords(), Facts()
     world = world_of(data_dir, clock, passwords)
     directory = Directory(accounts, policy, pass_through=pass_through)
-    core = Core(world, store, facts, directory, SessionPolicy(), limits)
+    core = Core(world, store, facts, directory, SessionPolicy(), limits, dialer=dialer)
     try:
         yield House(core, store, directory, clock, passwords, facts)
     finally:

@@ -1,0 +1,200 @@
+"""Upstream's SMTP server, spoken to with aiosmtplib: `interfaces.submission.SmtpDialer`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from functools import lru_cache
+
+from aiosmtplib import SMTP
+from aiosmtplib.errors import (
+    SMTPConnectError,
+    SMTPException,
+    SMTPResponseException,
+    SMTPTimeoutError,
+)
+from aiosmtplib.response import SMTPResponse
+
+from proxy.adapters.certificate import client_context
+from proxy.domain.errors import (
+    ProxyError,
+    UpstreamBusy,
+    UpstreamGarbled,
+    UpstreamSilent,
+    UpstreamUnreachable,
+    UpstreamUnusable,
+)
+from proxy.domain.policy import SmtpServer
+from proxy.interfaces.submission import Answer
+
+CONNECT_TIMEOUT = 30.0
+COMMAND_TIMEOUT = 300.0
+STALL_TIMEOUT = 180.0
+END_TIMEOUT = 600.0
+"""Seconds: for an answer, for a part of the content to go, for the answer to its end (RFC 5321
+§4.5.3.2)."""
+QUIT_TIMEOUT = 5.0
+
+OUR_NAME = "[127.0.0.1]"
+"""What EHLO says: a literal that tells nothing of the network we are in, as mail programs do."""
+
+
+class SmtpUpstream:
+    """See `interfaces.submission.UpstreamSmtp`."""
+
+    def __init__(self, client: SMTP, where: str) -> None:
+        self.offers: Mapping[str, str] = {
+            name.upper(): parameters for name, parameters in client.esmtp_extensions.items()
+        }
+        self.encrypted = client.get_transport_info("ssl_object") is not None
+        peer = client.get_transport_info("peername")
+        self.peer = str(peer[0]) if isinstance(peer, tuple) else "unknown"
+        self._client = client
+        self._where = where
+
+    async def command(self, line: bytes) -> Answer:
+        self._check_silence()
+        try:
+            response = await self._client.execute_command(line, timeout=COMMAND_TIMEOUT)
+        except (SMTPException, OSError) as error:
+            raise _broken(self._where, error) from None
+        return _answer(response)
+
+    async def send(self, parts: AsyncIterator[bytes]) -> Answer:
+        protocol = self._client.protocol
+        if protocol is None:
+            raise UpstreamUnreachable(f"{self._where}: the connection was lost")
+        self._check_silence()
+        # Waited for from the start: what comes before it is asked for would be dropped.
+        answer = asyncio.ensure_future(protocol.read_response(timeout=None))
+        try:
+            await asyncio.sleep(0)
+            try:
+                async for part in parts:
+                    protocol.write(part)
+                    async with asyncio.timeout(STALL_TIMEOUT):
+                        await protocol._drain_helper()
+                    # Looked at before the next part is asked for: one that was is taken for sent.
+                    await asyncio.sleep(0)
+                    if answer.done():
+                        break
+            except TimeoutError:
+                raise
+            except (SMTPException, OSError):
+                # It has hung up. What it said before that is its answer, and there is no waiting
+                # for another.
+                pass
+            async with asyncio.timeout(END_TIMEOUT):
+                response = await answer
+        except TimeoutError:
+            raise UpstreamSilent(f"{self._where}: no answer in time") from None
+        except (SMTPException, OSError) as error:
+            raise _broken(self._where, error) from None
+        finally:
+            answer.cancel()
+        return _answer(response)
+
+    def _check_silence(self) -> None:
+        """What came behind the last answer would be taken for the next one.
+
+        Raises:
+            UpstreamGarbled
+        """
+        protocol = self._client.protocol
+        if protocol is not None and protocol._buffer:
+            raise UpstreamGarbled(f"{self._where}: an answer that nobody has asked for")
+
+    async def quit(self) -> None:
+        with suppress(SMTPException, OSError):
+            await self._client.execute_command(b"QUIT", timeout=QUIT_TIMEOUT)
+        self._client.close()
+
+    def abort(self) -> None:
+        transport = self._client.transport
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.abort()
+        self._client.close()
+
+
+class AioSmtpDialer:
+    """See `interfaces.submission.SmtpDialer`."""
+
+    async def open(self, server: SmtpServer) -> SmtpUpstream:
+        where = f"{server.host}:{server.port}"
+        context = _context(server) if server.tls != "none" else None
+        client = SMTP(
+            hostname=server.host,
+            port=server.port,
+            local_hostname=OUR_NAME,
+            timeout=CONNECT_TIMEOUT,
+            use_tls=server.tls == "implicit",
+            start_tls=False,
+            tls_context=context,
+        )
+        try:
+            await client.connect()
+            await client.ehlo()
+            if server.tls == "starttls":
+                if not client.supports_extension("starttls"):
+                    raise UpstreamUnusable(f"{where}: offers no STARTTLS")
+                await client.starttls()
+                await client.ehlo()
+        except (SMTPException, OSError) as error:
+            client.close()
+            raise _broken(where, error) from None
+        except BaseException:
+            client.close()
+            raise
+        return SmtpUpstream(client, where)
+
+
+def _answer(response: SMTPResponse) -> Answer:
+    return Answer(response.code, _printable(response.message))
+
+
+def _printable(text: str) -> str:
+    """Without the lone surrogates that stand for octets that are no UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _broken(where: str, error: Exception) -> ProxyError:
+    cause = error.__cause__ or error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return UpstreamUnreachable(
+            f"{where}: the certificate does not verify: {cause.verify_message}"
+        )
+    if isinstance(error, SMTPTimeoutError):
+        return UpstreamSilent(f"{where}: no answer in time")
+    if isinstance(error, SMTPResponseException):
+        text = f"{where}: {error.code} {_printable(error.message)}"
+        if 400 <= error.code < 500:
+            return UpstreamBusy(text)
+        if 500 <= error.code < 600:
+            return UpstreamUnusable(text)
+        # What it says instead may be anything, our password too.
+        return UpstreamGarbled(f"{where}: an answer that makes no sense")
+    if isinstance(error, SMTPConnectError) and isinstance(cause, OSError):
+        return UpstreamUnreachable(f"{where}: {cause.strerror or cause}")
+    return UpstreamUnreachable(f"{where}: {error}")
+
+
+def _context(server: SmtpServer) -> ssl.SSLContext:
+    files = (server.ca_file, server.client_certificate, server.client_key)
+    try:
+        changed = tuple(os.stat(file).st_mtime_ns if file else 0 for file in files)
+        return _cached_context(*files, changed)
+    except (OSError, ssl.SSLError) as error:
+        raise UpstreamUnusable(f"the certificates for {server.host}: {error}") from None
+
+
+@lru_cache(maxsize=16)
+def _cached_context(
+    ca_file: str, certificate: str, key: str, changed_at: tuple[int, ...]
+) -> ssl.SSLContext:
+    context = client_context(ca_file)
+    if certificate:
+        context.load_cert_chain(certificate, key or None)
+    return context

@@ -1,0 +1,170 @@
+"""Logging in at an upstream SMTP server (RFC 4954)."""
+
+from __future__ import annotations
+
+from proxy.domain.errors import (
+    ProxyError,
+    UpstreamBusy,
+    UpstreamRefusedLogin,
+    UpstreamUnreachable,
+    UpstreamUnusable,
+)
+from proxy.domain.model import Credentials
+from proxy.domain.policy import SmtpServer
+from proxy.interfaces.submission import Answer, UpstreamSmtp
+from proxy.services.face import plaintext_allowed
+from proxy.services.upstream_login import IN_CLEAR, STEPS, TOKEN
+from proxy.wire import sasl
+from proxy.wire.client_mechanisms import (
+    ClientMechanism,
+    CramMd5,
+    Login,
+    OAuthBearer,
+    Plain,
+    XOAuth2,
+)
+from proxy.wire.errors import RemoteProtocolError
+from proxy.wire.scram_client import ScramClient
+
+THROUGH_TLS = ("PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5")
+"""What every server does right comes first: TLS has shown who it is."""
+IN_THE_OPEN = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
+
+LINE_LIMIT = 512
+"""Octets of a command that every server takes, its line end included (RFC 5321 §4.5.3.1.4)."""
+
+
+def secrets_of(credentials: Credentials) -> tuple[str, ...]:
+    """How the password may stand in what upstream says."""
+    password = credentials.password
+    plain = b"\0" + credentials.username.encode() + b"\0" + password
+    text = password.decode("utf-8", "replace")
+    found = (sasl.encode(plain).decode(), sasl.encode(password).decode(), text)
+    return tuple(secret for secret in found if len(secret) >= 3)
+
+
+async def log_in(
+    upstream: UpstreamSmtp, server: SmtpServer, credentials: Credentials, nonce: str
+) -> None:
+    """`nonce` is printable, and never used twice.
+
+    Raises:
+        UpstreamRefusedLogin, UpstreamBusy, UpstreamUnusable, UpstreamUnreachable.
+    """
+    if any(octet in credentials.username.encode() + credentials.password for octet in b"\r\n\0"):
+        raise UpstreamRefusedLogin("SMTP cannot carry a password with CR, LF or NUL")
+    way = _way(upstream, server, credentials)
+    if way is None:
+        return
+    try:
+        await _exchange(upstream, way, _mechanism(way, server, credentials, nonce), credentials)
+    except (RemoteProtocolError, sasl.SaslError) as error:
+        raise UpstreamUnreachable(f"{way}: {error}") from None
+
+
+def _way(upstream: UpstreamSmtp, server: SmtpServer, credentials: Credentials) -> str | None:
+    """None: no login is needed."""
+    if server.auth == "none":
+        return None
+    offered = upstream.offers.get("AUTH", "").upper().split()
+    in_clear = upstream.encrypted or plaintext_allowed(server.plaintext_login, upstream.peer)
+    if server.auth != "auto":
+        ways = [server.auth.upper()]
+    elif server.client_certificate and (not offered or "EXTERNAL" in offered):
+        ways = ["EXTERNAL"] if offered else []
+        if not ways:
+            return None
+    else:
+        known = TOKEN if credentials.is_token else THROUGH_TLS if in_clear else IN_THE_OPEN
+        ways = [way for way in known if way in offered]
+    if not ways:
+        raise UpstreamUnusable("the SMTP server supports none of the ways to log in")
+    allowed = [way for way in ways if in_clear or way not in IN_CLEAR]
+    if not allowed:
+        raise UpstreamUnusable(
+            "the password would go in clear text over the network: set tls to "
+            '"implicit" or "starttls", or plaintext_login to "always" if you must'
+        )
+    return allowed[0]
+
+
+class _External:
+    """RFC 4422 appendix A: TLS has shown who we are."""
+
+    def __init__(self, username: bytes) -> None:
+        self.first: bytes | None = username
+
+    def respond(self, challenge: bytes) -> bytes:
+        return self.first or b""
+
+    def check_success(self) -> None:
+        pass
+
+
+def _mechanism(
+    way: str, server: SmtpServer, credentials: Credentials, nonce: str
+) -> ClientMechanism:
+    username, password = credentials.username.encode(), credentials.password
+    match way:
+        case "PLAIN":
+            return Plain(username, password)
+        case "LOGIN":
+            return Login(username, password)
+        case "CRAM-MD5":
+            return CramMd5(username, password)
+        case "XOAUTH2":
+            return XOAuth2(username, password)
+        case "OAUTHBEARER":
+            return OAuthBearer(username, password, host=server.host, port=server.port)
+        case "EXTERNAL":
+            return _External(username)
+    return ScramClient(
+        "sha256" if "SHA-256" in way else "sha1",
+        credentials.username,
+        password,
+        nonce=nonce,
+        binding=None,
+    )
+
+
+async def _exchange(
+    upstream: UpstreamSmtp, way: str, mechanism: ClientMechanism, credentials: Credentials
+) -> None:
+    command, first = b"AUTH " + way.encode(), mechanism.first
+    sent = [sasl.encode(first).decode()] if first else []
+    whole = command + b" " + (sasl.encode(first) or b"=") if first is not None else command
+    if first is not None and len(whole) + 2 <= LINE_LIMIT:
+        answer, first = await upstream.command(whole), None
+    else:
+        answer = await upstream.command(command)
+    for _ in range(STEPS):
+        if answer.code != 334:
+            break
+        if first is not None:
+            response, first = first, None
+        else:
+            response = mechanism.respond(sasl.decode(answer.text.strip().encode()))
+        sent.append(sasl.encode(response).decode())
+        answer = await upstream.command(sasl.encode(response))
+    if answer.code == 235:
+        mechanism.check_success()
+        return
+    raise _refusal(answer, (*secrets_of(credentials), *filter(None, sent)))
+
+
+def _refusal(answer: Answer, secrets: tuple[str, ...]) -> ProxyError:
+    text = f"{answer.code} {without(answer.text, secrets)}"
+    if 400 <= answer.code < 500:
+        return UpstreamBusy(text)
+    if answer.code in (500, 502, 503, 504, 538):
+        return UpstreamUnusable(text)
+    if 500 <= answer.code < 600:
+        return UpstreamRefusedLogin(text)
+    return UpstreamUnreachable(f"an answer of the wrong shape: {text}")
+
+
+def without(text: str, secrets: tuple[str, ...]) -> str:
+    """Some servers repeat what they were sent."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
