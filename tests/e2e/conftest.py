@@ -13,7 +13,12 @@ from tests.corpus import corpus, large_mail
 from tests.e2e.clients import Program
 from tests.e2e.devices import Endpoint, Login
 from tests.e2e.dovecot import Dovecot, DovecotUnusable
+from tests.e2e.exim import Exim, EximUnusable
+from tests.e2e.more_clients import Unavailable
 from tests.e2e.rig import Rig
+from tests.e2e.sending import Sending
+from tests.e2e.smtp_tap import SmtpTap
+from tests.e2e.thunderbird import Thunderbird
 from tests.needs import cannot
 
 DirectMails = Callable[[type[Program]], tuple[Counter[bytes], Counter[bytes]]]
@@ -33,6 +38,43 @@ def dovecot(certificates: Certificates) -> Iterator[Dovecot]:
         raise
     with server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def exim(certificates: Certificates) -> Iterator[Exim]:
+    try:
+        server = Exim(certificates)
+    except EximUnusable as error:
+        cannot(str(error))
+        raise
+    with server:
+        yield server
+
+
+@pytest.fixture
+def sending(rig: Rig, exim: Exim) -> Sending:
+    return Sending(rig, exim)
+
+
+@pytest.fixture
+def smtp_tap(exim: Exim) -> Iterator[SmtpTap]:
+    with SmtpTap("127.0.0.1", exim.port) as tap:
+        yield tap
+
+
+@pytest.fixture
+def tapped(rig: Rig, exim: Exim, smtp_tap: SmtpTap) -> Sending:
+    """With the tap before Exim."""
+    return Sending(rig, exim, tls="none", host="127.0.0.1", port=smtp_tap.port)
+
+
+@pytest.fixture(scope="session")
+def thunderbird(tmp_path_factory: pytest.TempPathFactory) -> type[Thunderbird]:
+    try:
+        Thunderbird.install(tmp_path_factory.mktemp("thunderbird"))
+    except Unavailable as reason:
+        cannot(str(reason))
+    return Thunderbird
 
 
 @pytest.fixture

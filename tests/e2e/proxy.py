@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -145,6 +146,12 @@ class ProxyProcess:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0])
 
+    def limit_files(self, octets: int = resource.RLIM_INFINITY) -> None:
+        """Let it write no file beyond this size, as on a disk that is full."""
+        assert self._process is not None
+        _, hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (octets, hard))
+
     def log(self) -> str:
         """The end of what it logged, over all its starts."""
         return self.log_file.read_text(errors="replace")[-20_000:] if self.log_file.exists() else ""
@@ -153,7 +160,14 @@ class ProxyProcess:
 
     def endpoint(self, security: Security = "plain") -> Endpoint:
         """Where a mail program finds it at present; ports change with every start."""
-        address = self.addresses["pop3s" if security == "implicit" else "pop3"][0]
+        return self._at("pop3", security)
+
+    def smtp_endpoint(self, security: Security = "plain") -> Endpoint:
+        """The same for handing in mail, where [smtp] listens."""
+        return self._at("smtp", security)
+
+    def _at(self, protocol: str, security: Security) -> Endpoint:
+        address = self.addresses[protocol + "s" * (security == "implicit")][0]
         return Endpoint("localhost", int(address.rpartition(":")[2]), security, self._ca_file)
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -15,12 +15,11 @@ import pytest
 from tests.e2e.clients import Fetchmail, Getmail, Mpop, Program
 from tests.e2e.devices import Endpoint, Login
 from tests.e2e.dovecot import User
-from tests.e2e.more_clients import Unavailable
 from tests.e2e.poplib_device import PoplibDevice, logged_in
 from tests.e2e.proxy import ProxyProcess
 from tests.e2e.rig import Rig, assert_same_mails, login, one_each, small_mails
 from tests.e2e.thunderbird import Thunderbird
-from tests.needs import cannot, need
+from tests.needs import need
 
 pytestmark = pytest.mark.e2e
 
@@ -50,14 +49,11 @@ Case = tuple[type[Program], Callable[[Program], Path], str]
 
 
 @pytest.fixture(params=["fetchmail", "mpop", "getmail", "thunderbird"])
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+def case(request: pytest.FixtureRequest) -> Case:
     """A program, where it keeps its state, and what the proxy calls it."""
     need(request.param)
     if request.param == "thunderbird":
-        try:
-            Thunderbird.install(tmp_path_factory.mktemp("thunderbird"))
-        except Unavailable as reason:
-            cannot(str(reason))
+        request.getfixturevalue("thunderbird")
     cases: dict[str, Case] = {
         "fetchmail": (Fetchmail, _fetchmail, "fetchmail"),
         "mpop": (Mpop, _mpop, "mpop"),

@@ -7,7 +7,6 @@ import pytest
 from tests.certificates import make_certificates
 from tests.corpus import corpus
 from tests.e2e.devices import Endpoint, Login, PollFailed, Security
-from tests.e2e.more_clients import Unavailable
 from tests.e2e.rig import (
     Rig,
     assert_only_what_is_new_comes,
@@ -17,20 +16,10 @@ from tests.e2e.rig import (
     small_mails,
 )
 from tests.e2e.thunderbird import Thunderbird
-from tests.needs import cannot
 
 pytestmark = pytest.mark.e2e
 
 SAMPLE = corpus()[:84:2]
-
-
-@pytest.fixture(scope="module")
-def thunderbird(tmp_path_factory: pytest.TempPathFactory) -> type[Thunderbird]:
-    try:
-        Thunderbird.install(tmp_path_factory.mktemp("thunderbird"))
-    except Unavailable as reason:
-        cannot(str(reason))
-    return Thunderbird
 
 
 @pytest.mark.parametrize("security", ["plain", "starttls", "implicit"])

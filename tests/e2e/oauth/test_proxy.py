@@ -17,7 +17,7 @@ from tests.e2e.oauth.mail_server import TokenDovecot
 from tests.e2e.oauth.server import OAuthServer
 from tests.e2e.poplib_device import PoplibDevice
 from tests.e2e.processes import bound
-from tests.e2e.proxy import ProxyProcess
+from tests.e2e.proxy import ProxyProcess, Table
 from tests.e2e.rig import SYNC, login, small_mails
 
 pytestmark = pytest.mark.e2e
@@ -27,8 +27,15 @@ class Stage:
     """A proxy with one account that logs in upstream by tokens; devices have a password."""
 
     def __init__(
-        self, folder: Path, certificates: Certificates, server: OAuthServer, upstream: TokenDovecot
+        self,
+        folder: Path,
+        certificates: Certificates,
+        server: OAuthServer,
+        upstream: TokenDovecot,
+        *,
+        smtp: Table | None = None,
     ) -> None:
+        """`smtp`: the account's server for outgoing mail."""
         self.server = server
         self.user: User = upstream.add_user()
         self._upstream = upstream
@@ -36,7 +43,10 @@ class Stage:
         self.proxy = ProxyProcess(
             folder / "proxy",
             certificates,
-            {"sync": SYNC},
+            {
+                "sync": SYNC,
+                **({"smtp": {"listen": ["127.0.0.1:0"]}} if smtp else {}),
+            },
             [
                 {
                     "name": self.user.name,
@@ -51,6 +61,7 @@ class Stage:
                         "oauth_device_url": server.device_endpoint,
                         "oauth_scope": server.scope,
                     },
+                    **({"smtp": smtp} if smtp else {}),
                 }
             ],
         )
