@@ -87,7 +87,7 @@ class SmtpServer:
             await self.hold.wait()
             writer.transport.abort()
             raise ConnectionResetError
-        content = b"\r\n"
+        content = bytearray(b"\r\n")
         while not content.endswith(b"\r\n.\r\n"):
             data = await reader.readline()
             if not data:
@@ -98,7 +98,7 @@ class SmtpServer:
             await self.hold.wait()
         answer = self.answers.get(".", "250 2.0.0 taken as 4711")
         if answer.startswith("250"):
-            self.mails.append(content[2:])
+            self.mails.append(bytes(content[2:]))
         self._say(writer, answer)
 
     def _say(self, writer: asyncio.StreamWriter, text: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import itertools
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -224,17 +223,6 @@ class BlobWriter:
         self._blobs.staged.setdefault(digest, []).append(self)
         return Blob(digest, self.octets, self._dots)
 
-    def reader(self) -> BlobReader:
-        if self._file is None:
-            return BlobReader(io.BytesIO(self._memory))
-        try:
-            self._append(self._memory)
-            self._memory = bytearray()
-            self._file.flush()
-            return BlobReader(open(self.temporary, "rb"))
-        except OSError as error:
-            raise StoreUnavailable(str(error)) from error
-
     async def abort(self) -> None:
         if self._finished is not None:
             waiting = self._blobs.staged.get(self._finished, [])
@@ -259,7 +247,9 @@ class BlobWriter:
             with suppress(OSError):
                 self._file.close()
             self._file = None
-            self.temporary.unlink(missing_ok=True)
+            # One that stays is swept at the next start.
+            with suppress(OSError):
+                self.temporary.unlink()
 
 
 class BlobReader:

@@ -32,7 +32,7 @@ class SubmissionMetrics:
             "smtp_sessions", "Sessions for handing in mail that ended, by how or why.", "ended"
         )
         self._submissions = counter(
-            "submissions", "Mails handed in whole, by what came of them.", "result"
+            "submissions", "Mails with recipients, by what came of them.", "result"
         )
         self._octets = counter("submitted_bytes", "Octets of the mails that upstream accepted.")
         self._copies = counter(
@@ -40,7 +40,7 @@ class SubmissionMetrics:
         )
         self._seconds = Histogram(
             "submission_duration_seconds",
-            "Time from the last octet of a mail to the answer.",
+            "Time from the last octet of a client to the answer.",
             buckets=SUBMISSION_BUCKETS,
             namespace=PREFIX,
             registry=registry,

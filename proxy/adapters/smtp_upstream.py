@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 
@@ -16,6 +16,7 @@ from aiosmtplib.errors import (
     SMTPResponseException,
     SMTPTimeoutError,
 )
+from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
 from proxy.adapters.certificate import client_context
@@ -28,7 +29,7 @@ from proxy.domain.errors import (
     UpstreamUnusable,
 )
 from proxy.domain.policy import SmtpServer
-from proxy.interfaces.submission import Answer
+from proxy.interfaces.submission import GO_ON, Answer
 
 CONNECT_TIMEOUT = 30.0
 COMMAND_TIMEOUT = 300.0
@@ -54,6 +55,8 @@ class SmtpUpstream:
         self.peer = str(peer[0]) if isinstance(peer, tuple) else "unknown"
         self._client = client
         self._where = where
+        self._verdict: asyncio.Task[SMTPResponse] | None = None
+        """The answer to the content that is being sent."""
 
     async def command(self, line: bytes) -> Answer:
         self._check_silence()
@@ -61,41 +64,59 @@ class SmtpUpstream:
             response = await self._client.execute_command(line, timeout=COMMAND_TIMEOUT)
         except (SMTPException, OSError) as error:
             raise _broken(self._where, error) from None
+        if response.code == GO_ON:
+            self._check_silence()
+            # Waited for from now on: what comes before it is asked for would be dropped.
+            self._verdict = asyncio.create_task(self._protocol.read_response(timeout=None))
+            self._verdict.add_done_callback(_look_at)
+            await asyncio.sleep(0)
         return _answer(response)
 
-    async def send(self, parts: AsyncIterator[bytes]) -> Answer:
+    async def write(self, data: bytes) -> Answer | None:
+        if self._verdict is None or self._verdict.done() or self._protocol._buffer:
+            # It has answered, or begun to.
+            return await self._hear()
+        try:
+            self._protocol.write(data)
+            async with asyncio.timeout(STALL_TIMEOUT):
+                await self._protocol._drain_helper()
+        except TimeoutError:
+            raise self._is_silent() from None
+        except (SMTPException, OSError):
+            # It has hung up. What it said before that is its answer.
+            return await self._hear()
+        return None
+
+    async def end(self) -> Answer:
+        with suppress(SMTPException, OSError):
+            self._protocol.write(b".\r\n")
+        return await self._hear()
+
+    async def _hear(self) -> Answer:
+        """The answer to the content."""
+        verdict, self._verdict = self._verdict, None
+        if verdict is None:
+            raise UpstreamUnreachable(f"{self._where}: the connection was lost")
+        try:
+            async with asyncio.timeout(END_TIMEOUT):
+                return _answer(await verdict)
+        except TimeoutError:
+            raise self._is_silent() from None
+        except (SMTPException, OSError) as error:
+            raise _broken(self._where, error) from None
+
+    def _is_silent(self) -> UpstreamSilent:
+        return UpstreamSilent(f"{self._where}: no answer in time")
+
+    @property
+    def _protocol(self) -> SMTPProtocol:
+        """Raises:
+        UpstreamUnreachable
+        """
         protocol = self._client.protocol
         if protocol is None:
             raise UpstreamUnreachable(f"{self._where}: the connection was lost")
-        self._check_silence()
-        # Waited for from the start: what comes before it is asked for would be dropped.
-        answer = asyncio.ensure_future(protocol.read_response(timeout=None))
-        try:
-            await asyncio.sleep(0)
-            try:
-                async for part in parts:
-                    protocol.write(part)
-                    async with asyncio.timeout(STALL_TIMEOUT):
-                        await protocol._drain_helper()
-                    # Looked at before the next part is asked for: one that was is taken for sent.
-                    await asyncio.sleep(0)
-                    if answer.done():
-                        break
-            except TimeoutError:
-                raise
-            except (SMTPException, OSError):
-                # It has hung up. What it said before that is its answer, and there is no waiting
-                # for another.
-                pass
-            async with asyncio.timeout(END_TIMEOUT):
-                response = await answer
-        except TimeoutError:
-            raise UpstreamSilent(f"{self._where}: no answer in time") from None
-        except (SMTPException, OSError) as error:
-            raise _broken(self._where, error) from None
-        finally:
-            answer.cancel()
-        return _answer(response)
+        return protocol
 
     def _check_silence(self) -> None:
         """What came behind the last answer would be taken for the next one.
@@ -149,6 +170,12 @@ class AioSmtpDialer:
             client.close()
             raise
         return SmtpUpstream(client, where)
+
+
+def _look_at(verdict: asyncio.Task[SMTPResponse]) -> None:
+    """So that one that nobody waits for any more is not reported as overlooked."""
+    if not verdict.cancelled():
+        verdict.exception()
 
 
 def _answer(response: SMTPResponse) -> Answer:

@@ -100,7 +100,7 @@ class SmtpSessionEnded:
 
 @dataclass(frozen=True, slots=True)
 class SubmissionEnded:
-    """A mail was handed in whole, and the client is about to be told what came of it."""
+    """A mail with recipients has come to its end, and the client is about to be told how."""
 
     account: str
     device: str
@@ -110,7 +110,7 @@ class SubmissionEnded:
     recipients: int
     octets: int
     seconds: float
-    """From the mail's last octet to the answer."""
+    """From the client's last octet to the answer."""
 
 
 @dataclass(frozen=True, slots=True)

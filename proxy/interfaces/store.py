@@ -40,13 +40,6 @@ class BlobWriter(Protocol):
     async def finish(self) -> Blob:
         """All octets are in."""
 
-    def reader(self) -> BlobReader:
-        """What was written so far; to be called before `finish`.
-
-        Raises:
-            StoreUnavailable: it cannot be read.
-        """
-
     async def abort(self) -> None:
         """Forget what was written. Harmless after `finish` and `Store.add_messages`."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.domain.policy import SmtpServer
+
+GO_ON = 354
+"""The answer to DATA after which the content is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,18 @@ class UpstreamSmtp(Protocol):
     """Address of the server."""
 
     async def command(self, line: bytes) -> Answer:
-        """One command, without its line end, and its answer."""
+        """One command, without its line end, and its answer. After `GO_ON` the content is due."""
 
-    async def send(self, parts: AsyncIterator[bytes]) -> Answer:
-        """What follows the 354 of DATA, the terminator included; ends early when upstream answers
-        before it has all."""
+    async def write(self, data: bytes) -> Answer | None:
+        """A part of the content, stuffed; waits until there is room for the next one.
+
+        An answer: the server has given it before the content was whole, and wants no more. Then
+        the session is not to be used any more.
+        """
+
+    async def end(self) -> Answer:
+        """The end of the content, and the answer to all of it. The server has the mail whole from
+        the moment on at which this is called, for all that is known if it raises."""
 
     async def quit(self) -> None:
         """End the session; never raises."""

@@ -11,10 +11,9 @@ from typing import ClassVar
 
 from proxy.domain.errors import BadLogin, ProxyError, StoreUnavailable
 from proxy.domain.facts import Ending, SmtpSessionEnded
-from proxy.interfaces.submission import Answer
+from proxy.interfaces.submission import GO_ON, Answer
 from proxy.services.device_session import STOPPING, DeviceSession
 from proxy.services.face import Face, plaintext_allowed
-from proxy.services.reception import Received
 from proxy.services.sessions import Sessions
 from proxy.services.submission import Submission
 from proxy.services.submissions import Submissions
@@ -48,8 +47,6 @@ class SmtpSession(DeviceSession):
         self._desk = desk
         self._submission: Submission | None = None
         """None: nobody has logged in."""
-        self._content: Received | None = None
-        """Of the mail that is being taken."""
         self._over = asyncio.Event()
 
     def _machine_for(self, peer: str) -> SmtpServer:
@@ -71,7 +68,9 @@ class SmtpSession(DeviceSession):
 
     @property
     def _under_way(self) -> bool:
-        return self._task is not None or self._content is not None
+        return self._task is not None or (
+            self._submission is not None and self._submission.takes_content
+        )
 
     # --- answers --------------------------------------------------------------------------------
 
@@ -123,18 +122,15 @@ class SmtpSession(DeviceSession):
             case smtp.Rcpt(argument):
                 self._say(await submission.rcpt(argument))
             case smtp.Data():
-                begun = submission.data()
-                if isinstance(begun, Answer):
-                    self._say(begun)
-                else:
-                    self._content = begun
+                answer = await submission.data()
+                if answer.code == GO_ON:
                     self._machine.start_content()
+                else:
+                    self._say(answer)
             case smtp.Content(data, last):
-                assert self._content is not None  # noqa: S101 - the machine was told to take it
-                await self._content.feed(data, last=last)
-                if last:
-                    content, self._content = self._content, None
-                    self._say(await submission.hand_on(content))
+                verdict = await submission.content(data, last=last)
+                if verdict is not None:
+                    self._say(verdict)
                 else:
                     self._machine.take_more()
 
@@ -185,10 +181,8 @@ class SmtpSession(DeviceSession):
     async def _clean_up(self) -> None:
         submission = self._submission
         try:
-            if self._content is not None:
-                await self._content.close()
             if submission is not None:
-                submission.close()
+                await submission.close()
         finally:
             self._sessions.leave(self)
             self._over.set()

@@ -7,6 +7,7 @@ mail is taken when upstream has taken it, and in no other case.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -20,7 +21,7 @@ from proxy.domain.errors import (
     UpstreamUnreachable,
 )
 from proxy.domain.facts import Outcome, SentCopyMissing, SentCopyStored, SubmissionEnded
-from proxy.interfaces.submission import Answer
+from proxy.interfaces.submission import GO_ON, Answer
 from proxy.services.face import Sender
 from proxy.services.reception import NO_ROOM, Received
 from proxy.services.smtp_parameters import Refused, mail_command, rcpt_command
@@ -28,7 +29,6 @@ from proxy.services.submissions import Connection, Last, Submissions
 from proxy.wire.sent_copy import copy_header
 
 DATA = b"DATA"
-GO_ON = (354, DATA)
 
 BAD_SEQUENCE = Answer(503, "5.5.1 not now")
 LOST = Answer(451, "4.4.2 the connection to the SMTP server was lost; the mail was not sent")
@@ -43,7 +43,6 @@ GARBLED_END = Answer(
     "4.5.0 the SMTP server gave an answer that makes no sense: it may have taken the mail, so that "
     "sending it again may send it twice",
 )
-CONVERSION = Answer(554, "5.6.3 the SMTP server takes no 8-bit mail")
 
 
 class Submission:
@@ -61,6 +60,11 @@ class Submission:
         """The command, once upstream has accepted it."""
         self._rcpts: list[bytes] = []
         self._recipients: list[str] = []
+        self._content: Received | None = None
+        """Of the mail under way, from DATA on."""
+        self._verdict: Answer | None = None
+        """What the mail's answer will be, whatever more comes of its content."""
+        self._loop = asyncio.get_running_loop()
 
     @property
     def account(self) -> str:
@@ -69,6 +73,10 @@ class Submission:
     @property
     def device(self) -> str:
         return self._sender.device_name
+
+    @property
+    def _offers(self) -> Mapping[str, str]:
+        return self._connection.upstream.offers if self._connection else {}
 
     # --- one mail -------------------------------------------------------------------------------
 
@@ -112,8 +120,7 @@ class Submission:
         if len(self._rcpts) >= self._desk.limits.max_recipients:
             return Answer(452, "4.5.3 too many recipients, send the mail to the others once more")
         try:
-            offers = self._connection.upstream.offers if self._connection else {}
-            address, line = rcpt_command(argument, offers)
+            address, line = rcpt_command(argument, self._offers)
             answer = await self._ask_in_mail(line)
         except Refused as refused:
             return refused.answer
@@ -124,105 +131,123 @@ class Submission:
             self._recipients.append(address)
         return answer
 
-    def data(self) -> Answer | Received:
-        """What takes the content, or why it is not taken."""
+    async def data(self) -> Answer:
+        """`GO_ON`: what comes now is the content."""
         if self._mail is None:
             return BAD_SEQUENCE
         if not self._rcpts:
             return Answer(554, "5.5.1 no recipient was accepted")
-        header = partial(
-            copy_header,
-            device=self.device,
-            recipients=tuple(self._recipients),
-            keep_bcc=self._desk.server(self.account).keep_bcc,
-        )
-        return Received(self._desk.store.new_blob(), self._desk.limits, header)
+        began = self._loop.time()
+        try:
+            answer = await self._ask_in_mail(DATA)
+        except ProxyError as error:
+            answer = _unavailable(error)
+        if answer.code == GO_ON:
+            self._content = Received(
+                self._desk.store.new_blob(),
+                self._desk.limits,
+                partial(
+                    copy_header,
+                    device=self.device,
+                    recipients=tuple(self._recipients),
+                    keep_bcc=self._desk.server(self.account).keep_bcc,
+                ),
+                seven_bit="8BITMIME" not in self._offers,
+            )
+            return answer
+        answer = answer if answer.negative else GARBLED
+        await self._has_ended(answer, 0, began)
+        return answer
 
     async def reset(self) -> None:
         """Forget the mail under way."""
         await self._forget_mail(dirty=self._mail is not None)
 
-    # --- handing on -----------------------------------------------------------------------------
+    # --- the content ----------------------------------------------------------------------------
 
-    async def hand_on(self, received: Received) -> Answer:
-        """The content is here. What upstream says to it.
+    @property
+    def takes_content(self) -> bool:
+        return self._content is not None
 
-        Must be brought to its end whatever becomes of the client: what upstream takes is to have
-        its copies.
+    async def content(self, data: bytes, *, last: bool) -> Answer | None:
+        """A part of the content, its dots unstuffed; to the last one, what upstream says to it all.
+
+        Waits until upstream has taken what came before, so that a client is no faster than it, and
+        does not wait for long at the end. Must be brought to its end whatever becomes of the
+        client: what upstream takes is to have its copies.
         """
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        content = self._content
+        assert content is not None  # noqa: S101 - callers have been told to go on
+        stuffed = await content.feed(data, last=last)
+        if self._verdict is None:
+            await self._pass_on(content, stuffed)
+        if not last:
+            return None
+        began = self._loop.time()
         try:
-            answer = received.problem or await self._send_noted(received)
-            outcome: Outcome = "failed"
-            if answer.positive:
-                outcome = "accepted"
-                self.accepted += 1
-            elif answer.code >= 500:
-                outcome = "refused"
+            answer = self._verdict or await self._send_noted(content)
         finally:
-            await received.close()
-        recipients = len(self._rcpts)
-        await self._forget_mail(dirty=not answer.positive)
-        text = f"{answer.code} {answer.text}"
-        self._desk.last[self.account] = Last(self._desk.clock.now(), outcome, text)
-        self._desk.observer.observe(
-            SubmissionEnded(
-                self.account,
-                self.device,
-                outcome,
-                text,
-                recipients,
-                received.octets,
-                loop.time() - began,
-            )
-        )
+            self._content = self._verdict = None
+            await content.close()
+        await self._has_ended(answer, content.octets, began)
         return answer
 
-    async def _send_noted(self, received: Received) -> Answer:
+    async def _pass_on(self, content: Received, data: bytes) -> None:
+        """Once there is a verdict, upstream must not see the end of the mail."""
+        connection = self._connection
+        if connection is None:
+            self._verdict = LOST
+            return
+        verdict = content.problem
+        if verdict is None:
+            try:
+                verdict = await connection.write(data)
+            except ProxyError as error:
+                verdict = _unavailable(error)
+        if verdict is not None:
+            self._verdict = verdict if verdict.negative else GARBLED
+            self.hang_up()
+
+    async def _send_noted(self, content: Received) -> Answer:
         """Send it, with a note in the store that tells after a crash which copy is missing."""
         store, sender = self._desk.store, self._sender
         try:
             note = await store.note_sending(
                 sender.account.id,
                 sender.device.id if sender.device else None,
-                received.message_id,
+                content.message_id,
                 at=self._desk.clock.now(),
             )
         except StoreUnavailable:
+            self.hang_up()
             return NO_ROOM
-        answer = await self._send(received)
-        if not (answer.positive and await self._keep_copy(received, note)):
+        answer = await self._send_end(content)
+        if not (answer.positive and await self._keep_copy(content, note)):
             # A note that stays makes for a word too many in the log, at the next start.
             with suppress(StoreUnavailable):
                 await store.forget_sending(note)
         return answer
 
-    async def _send(self, received: Received) -> Answer:
+    async def _send_end(self, content: Received) -> Answer:
+        # It may have answered, or hung up, in the meantime.
+        await self._pass_on(content, b"")
+        if self._verdict is not None:
+            return self._verdict
         connection = self._connection
-        if connection and received.eight_bit and "8BITMIME" not in connection.upstream.offers:
-            return CONVERSION
+        assert connection is not None  # noqa: S101 - it has just been written to
+        self._asking = True
         try:
-            answer = await self._ask_in_mail(DATA)
-            if answer.code != 354:
-                return answer if answer.negative else GARBLED
-            connection = self._connection
-            assert connection is not None  # noqa: S101 - it has just answered
-            self._asking = True
-            answer = connection.clean(await connection.upstream.send(received.parts()))
-        except ProxyError as error:
+            answer = await connection.end()
+        except ProxyError:
             self.hang_up()
-            return UNSURE if received.went_whole else _unavailable(error)
-        if not received.went_whole:
-            self.hang_up()
-            return answer if answer.negative else GARBLED
+            return UNSURE
         self._asking = False
         if not (answer.positive or answer.negative):
             self.hang_up()
             return GARBLED_END
         return answer
 
-    async def _keep_copy(self, received: Received, note: int) -> bool:
+    async def _keep_copy(self, content: Received, note: int) -> bool:
         """Whether the note is settled."""
         which = self._desk.server(self.account).sent_copies
         device = self._sender.device
@@ -233,7 +258,7 @@ class Submission:
         try:
             await self._desk.store.add_own(
                 self._sender.account.id,
-                await received.copy(),
+                await content.copy(),
                 but_not_for=device.id if device and which == "others" else None,
                 sending=note,
                 at=self._desk.clock.now(),
@@ -242,7 +267,7 @@ class Submission:
             # Whatever it is, the mail is sent, and the client must hear that.
             reason = f"{type(error).__name__}: {error}"
             self._desk.observer.observe(
-                SentCopyMissing(self.account, self.device, reason, received.message_id)
+                SentCopyMissing(self.account, self.device, reason, content.message_id)
             )
             return False
         self._desk.observer.observe(SentCopyStored(self.account, self.device))
@@ -261,7 +286,7 @@ class Submission:
         self._asking = False
         if answer.code == 421:
             self.hang_up()
-        elif not (answer.positive or answer.negative or (answer.code, line) == GO_ON):
+        elif not (answer.positive or answer.negative or (answer.code, line) == (GO_ON, DATA)):
             self.hang_up()
             return GARBLED
         return answer
@@ -288,6 +313,23 @@ class Submission:
                 return False
         return True
 
+    async def _has_ended(self, answer: Answer, octets: int, began: float) -> None:
+        """The mail under way, by this answer; `began`: when there was no more to wait for."""
+        outcome: Outcome = "failed"
+        if answer.positive:
+            outcome = "accepted"
+            self.accepted += 1
+        elif answer.code >= 500:
+            outcome = "refused"
+        recipients = len(self._rcpts)
+        await self._forget_mail(dirty=not answer.positive)
+        text = f"{answer.code} {answer.text}"
+        self._desk.last[self.account] = Last(self._desk.clock.now(), outcome, text)
+        seconds = self._loop.time() - began
+        self._desk.observer.observe(
+            SubmissionEnded(self.account, self.device, outcome, text, recipients, octets, seconds)
+        )
+
     async def _forget_mail(self, *, dirty: bool) -> None:
         """`dirty`: upstream still has it under way."""
         self._mail = None
@@ -312,8 +354,10 @@ class Submission:
 
     # --- the end --------------------------------------------------------------------------------
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """The client is gone, and no command is waiting for upstream."""
+        if self._content is not None:
+            await self._content.close()
         connection = self._connection
         if connection is None:
             return

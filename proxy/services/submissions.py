@@ -44,9 +44,16 @@ class Connection:
     reused: bool = False
 
     async def command(self, line: bytes) -> Answer:
-        return self.clean(await self.upstream.command(line))
+        return self._clean(await self.upstream.command(line))
 
-    def clean(self, answer: Answer) -> Answer:
+    async def write(self, data: bytes) -> Answer | None:
+        answer = await self.upstream.write(data)
+        return answer and self._clean(answer)
+
+    async def end(self) -> Answer:
+        return self._clean(await self.upstream.end())
+
+    def _clean(self, answer: Answer) -> Answer:
         """Fit to be shown to the client."""
         return Answer(answer.code, without(answer.text, self.secrets))
 

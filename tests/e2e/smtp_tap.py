@@ -62,7 +62,7 @@ class SmtpTap(Tap):
     def __init__(self, host: str, port: int) -> None:
         self.commands: list[str] = []
         """That came from the proxy, but for what logs it in."""
-        self.contents: list[bytes] = []
+        self.contents: list[bytearray] = []
         """What the proxy sent after each 354, complete or not."""
         self.connections = 0
         self._troubles: list[Trouble] = []
@@ -148,7 +148,7 @@ class SmtpTap(Tap):
 
     async def _content(self, line: _Line) -> None:
         """What may be the end of it is held back until it is known to be."""
-        self.contents.append(b"")
+        self.contents.append(bytearray())
         sent = 0
         while not (b"\r\n" + self.contents[-1][-len(END) :]).endswith(END):
             data = await line.reader.read(CHUNK)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.rig import Rig
 from tests.e2e.submission_stage import ObedientStage, obedient_stage
-from tests.e2e.submitter import MAIL, Submitter
+from tests.e2e.submitter import MAIL, Submitter, mail
 from tests.e2e.waiting import eventually
 
 pytestmark = pytest.mark.e2e
@@ -72,6 +72,32 @@ def test_content_without_end_is_not_held(rig: Rig, end: bytes) -> None:
             assert client.send().startswith("250 ")
         assert stage.proxy.peak_memory() - before < MAY_GROW
         assert len(stage.upstream.mails) == 2
+
+
+def test_a_client_hands_in_no_faster_than_the_server_takes(stage: ObedientStage) -> None:
+    """A program that has said all waits a minute or two for its answer, and then sends again: by
+    then, most of a large mail has to be upstream."""
+    large = mail("large") + (b"x" * 900 + b"\r\n") * 50_000
+    still_serves(stage)
+    before = stage.proxy.peak_memory()
+    trouble = stage.tap.make_trouble("content", "asked", "stall")
+    with stage.laptop() as client:
+        client.begin()
+        assert client.say(b"DATA").startswith("354 ")
+        patience = client.socket.gettimeout()
+        client.socket.settimeout(2.0)
+        sent = 0
+        with suppress(TimeoutError):
+            while sent < len(large):
+                sent += client.socket.send(large[sent : sent + 65536])
+        # All the buffers on the way are full.
+        assert sent < len(large) / 2
+        trouble.wait()
+        stage.tap.go_on()
+        client.socket.settimeout(patience)
+        assert client.say(large[sent:] + b".").startswith("250 ")
+    assert stage.upstream.mails[1:] == [large + b".\r\n"]
+    assert stage.proxy.peak_memory() - before < MAY_GROW
 
 
 def test_bad_commands_and_bad_logins_end_a_session(rig: Rig) -> None:
