@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.adapters.logs import LogObserver, configure
-from proxy.domain.facts import Fact, LoginRefused, SessionEnded, SyncFailed
+from proxy.domain.facts import Fact, LoginRefused, SessionEnded, SmtpSessionEnded, SyncFailed
 from tests.e2e.devices import Login, PollFailed
 from tests.e2e.poplib_device import PoplibDevice
 from tests.e2e.rig import Rig
@@ -62,6 +62,9 @@ LINES: list[Fact] = [
     SessionEnded("192.0.2.2", "", "", "", "login_octets", 0, 0, 1, 1, 1.0),
     SessionEnded("192.0.2.3", "alice", "laptop", "", "bad_commands", 0, 0, 1, 1, 1.0),
     SessionEnded("192.0.2.4", "", "", "", "quit", 0, 0, 1, 1, 1.0),
+    SmtpSessionEnded("192.0.2.5", "", "", "", "bad_commands", 0, 1, 1, 1.0),
+    SmtpSessionEnded("192.0.2.6", "alice", "laptop", "", "bad_commands", 0, 1, 1, 1.0),
+    SmtpSessionEnded("192.0.2.7", "", "", "", "eof", 0, 1, 1, 1.0),
     SyncFailed("alice", "UpstreamBusy", FORGED, 1.0),
 ]
 
@@ -75,4 +78,4 @@ def test_nobody_can_have_somebody_else_banned(
         LogObserver().observe(fact)
     log = tmp_path / "log"
     log.write_text(capfd.readouterr().err)
-    assert sorted(banned(log)) == ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
+    assert sorted(banned(log)) == ["192.0.2.1", "192.0.2.2", "192.0.2.5", "2001:db8::1"]
