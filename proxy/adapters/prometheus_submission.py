@@ -32,7 +32,7 @@ class SubmissionMetrics:
             "smtp_sessions", "Sessions for handing in mail that ended, by how or why.", "ended"
         )
         self._submissions = counter(
-            "submissions", "Mails with recipients, by what came of them.", "result"
+            "submissions", "Mails that devices wanted to send, by what came of them.", "result"
         )
         self._octets = counter("submitted_bytes", "Octets of the mails that upstream accepted.")
         self._copies = counter(

@@ -100,7 +100,8 @@ class SmtpSessionEnded:
 
 @dataclass(frozen=True, slots=True)
 class SubmissionEnded:
-    """A mail with recipients has come to its end, and the client is about to be told how."""
+    """A mail has come to its end, and the client is about to be told how: once its content was
+    here, or before, when its sender was refused, or DATA, or nobody could be asked."""
 
     account: str
     device: str

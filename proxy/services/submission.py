@@ -84,6 +84,13 @@ class Submission:
         """`argument`: what follows "MAIL FROM:"."""
         if self._mail is not None:
             return BAD_SEQUENCE
+        began = self._loop.time()
+        answer = await self._begin(argument)
+        if not answer.positive:
+            self._note_end(answer, 0, began)
+        return answer
+
+    async def _begin(self, argument: str) -> Answer:
         reused = True
         try:
             while True:
@@ -156,7 +163,8 @@ class Submission:
             )
             return answer
         answer = answer if answer.negative else GARBLED
-        await self._has_ended(answer, 0, began)
+        self._note_end(answer, 0, began)
+        await self._forget_mail(dirty=True)
         return answer
 
     async def reset(self) -> None:
@@ -189,7 +197,8 @@ class Submission:
         finally:
             self._content = self._verdict = None
             await content.close()
-        await self._has_ended(answer, content.octets, began)
+        self._note_end(answer, content.octets, began)
+        await self._forget_mail(dirty=not answer.positive)
         return answer
 
     async def _pass_on(self, content: Received, data: bytes) -> None:
@@ -313,21 +322,26 @@ class Submission:
                 return False
         return True
 
-    async def _has_ended(self, answer: Answer, octets: int, began: float) -> None:
-        """The mail under way, by this answer; `began`: when there was no more to wait for."""
+    def _note_end(self, answer: Answer, octets: int, began: float) -> None:
+        """Of the mail under way, by this answer; `began`: when there was no more to wait for."""
         outcome: Outcome = "failed"
         if answer.positive:
             outcome = "accepted"
             self.accepted += 1
         elif answer.code >= 500:
             outcome = "refused"
-        recipients = len(self._rcpts)
-        await self._forget_mail(dirty=not answer.positive)
         text = f"{answer.code} {answer.text}"
         self._desk.last[self.account] = Last(self._desk.clock.now(), outcome, text)
-        seconds = self._loop.time() - began
         self._desk.observer.observe(
-            SubmissionEnded(self.account, self.device, outcome, text, recipients, octets, seconds)
+            SubmissionEnded(
+                self.account,
+                self.device,
+                outcome,
+                text,
+                len(self._rcpts),
+                octets,
+                self._loop.time() - began,
+            )
         )
 
     async def _forget_mail(self, *, dirty: bool) -> None:

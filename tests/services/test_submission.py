@@ -106,6 +106,8 @@ async def test_a_mail_refused_at_its_sender_can_be_followed_by_another(tmp_path:
     told = {"MAIL FROM:<eve@": "553 5.7.1 not yours"}
     async with smtp_house(tmp_path, answers=told) as house, house.talk(LOGIN) as talk:
         assert await talk.say(b"MAIL FROM:<eve@example.org>") == "553 5.7.1 not yours"
+        (ended,) = house.facts.of(SubmissionEnded)
+        assert (ended.outcome, ended.recipients, ended.octets) == ("refused", 0, 0)
         assert (await talk.say(b"RCPT TO:<bob@example.org>")).startswith("503 5.5.1 ")
         assert (await talk.send()).startswith("250 ")
         assert house.upstream.sessions == 1
@@ -161,6 +163,8 @@ async def test_what_upstream_cannot_be_asked_is_to_be_tried_again(tmp_path: Path
         assert (await talk.say(b"MAIL FROM:<a@example.org>")).startswith("554 5.3.5 ")
         house.upstream.answers = {"": "421 4.3.2 not now"}
         assert (await talk.say(b"MAIL FROM:<a@example.org>")).startswith("451 4.7.0 ")
+        outcomes = [ended.outcome for ended in house.facts.of(SubmissionEnded)]
+        assert outcomes == ["failed", "refused", "failed"]
 
 
 async def test_a_refused_upstream_login_is_told_without_the_password_and_not_repeated(
