@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
@@ -61,7 +61,9 @@ async def _session(policy: AlertsPolicy) -> AsyncIterator[SMTP]:
                     password = await asyncio.to_thread(_password, policy)
                     await server.login(policy.username, password)
                 yield server
-                await server.quit()
+                # What is said to this changes nothing of what was taken.
+                with suppress(SMTPException, OSError):
+                    await server.quit()
             finally:
                 server.close()
     except SMTPResponseException as error:

@@ -13,6 +13,7 @@ from proxy.domain.notice import compose
 from proxy.domain.policy import AlertsPolicy, MailAddress, TlsMode
 from tests.certificates import Certificates, make_certificates
 from tests.e2e.dovecot import free_ports
+from tests.smtp_server import CUT, smtp_server
 from tests.smtp_sink import PASSWORD, USER, Sink, sink
 
 MAIL = compose(
@@ -99,6 +100,17 @@ async def test_a_refusal_is_repeated_on_one_line(certificates: Certificates) -> 
         with pytest.raises(MailNotSent, match=r"554 5\.7\.1 not today") as refused:
             await SmtpPostman().send(policy_for(server, certificates), MAIL)
     assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("answer", [CUT, "451 4.3.0 what", "what"])
+async def test_a_mail_that_was_taken_is_sent_whatever_is_said_to_quit(answer: str) -> None:
+    """Or it would be sent again."""
+    async with smtp_server(answers={"QUIT": answer}) as server:
+        policy = AlertsPolicy(
+            to=(MailAddress("ops@example.com"),), host="127.0.0.1", port=server.port, tls="none"
+        )
+        await SmtpPostman().send(policy, MAIL)
+        assert len(server.mails) == 1
 
 
 async def test_nobody_there(certificates: Certificates) -> None:
