@@ -40,7 +40,7 @@ class Received:
         self.message_id = ""
         """"": it has none, or it is not known yet."""
         self.problem: Answer | None = None
-        """Why it is not taken."""
+        """Why it is not taken, whatever more comes of it; upstream may have said so."""
         self._writer = writer
         self._limits = limits
         self._header_of_copy = header_of_copy

@@ -62,8 +62,6 @@ class Submission:
         self._recipients: list[str] = []
         self._content: Received | None = None
         """Of the mail under way, from DATA on."""
-        self._verdict: Answer | None = None
-        """What the mail's answer will be, whatever more comes of its content."""
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -186,36 +184,34 @@ class Submission:
         """
         content = self._content
         assert content is not None  # noqa: S101 - callers have been told to go on
-        stuffed = await content.feed(data, last=last)
-        if self._verdict is None:
-            await self._pass_on(content, stuffed)
+        await self._pass_on(content, await content.feed(data, last=last))
         if not last:
             return None
         began = self._loop.time()
         try:
-            answer = self._verdict or await self._send_noted(content)
+            answer = content.problem or await self._send_noted(content)
         finally:
-            self._content = self._verdict = None
+            self._content = None
             await content.close()
         self._note_end(answer, content.octets, began)
         await self._forget_mail(dirty=not answer.positive)
         return answer
 
     async def _pass_on(self, content: Received, data: bytes) -> None:
-        """Once there is a verdict, upstream must not see the end of the mail."""
-        connection = self._connection
-        if connection is None:
-            self._verdict = LOST
-            return
-        verdict = content.problem
-        if verdict is None:
-            try:
-                verdict = await connection.write(data)
-            except ProxyError as error:
-                verdict = _unavailable(error)
-        if verdict is not None:
-            self._verdict = verdict if verdict.negative else GARBLED
+        content.problem = content.problem or await self._write(data)
+        if content.problem is not None:
+            # It must not see the end of this mail.
             self.hang_up()
+
+    async def _write(self, data: bytes) -> Answer | None:
+        """What upstream says instead of taking more of the content."""
+        if self._connection is None:
+            return LOST
+        try:
+            early = await self._connection.write(data)
+        except ProxyError as error:
+            return _unavailable(error)
+        return GARBLED if early is not None and not early.negative else early
 
     async def _send_noted(self, content: Received) -> Answer:
         """Send it, with a note in the store that tells after a crash which copy is missing."""
@@ -240,8 +236,8 @@ class Submission:
     async def _send_end(self, content: Received) -> Answer:
         # It may have answered, or hung up, in the meantime.
         await self._pass_on(content, b"")
-        if self._verdict is not None:
-            return self._verdict
+        if content.problem is not None:
+            return content.problem
         connection = self._connection
         assert connection is not None  # noqa: S101 - it has just been written to
         self._asking = True
