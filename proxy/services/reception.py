@@ -10,17 +10,18 @@ from proxy.domain.model import Blob
 from proxy.domain.policy import SubmissionLimits
 from proxy.interfaces.store import BlobWriter
 from proxy.interfaces.submission import Answer
+from proxy.services.smtp_answers import (
+    CONVERSION,
+    HARMFUL,
+    HEADER_TOO_LARGE,
+    NO_ROOM,
+    TOO_LARGE,
+)
 from proxy.wire.dots import DotEncoder
 from proxy.wire.smtp import LineEnds
 
 HEADER_LIMIT = 1024 * 1024
 """Octets of a header; it is held in memory."""
-
-TOO_LARGE = Answer(552, "5.3.4 the mail is larger than is taken here")
-HEADER_TOO_LARGE = Answer(552, "5.3.4 the mail's header is too large")
-HARMFUL = Answer(554, "5.6.0 the mail holds a CR without LF, or a NUL, which mail must not")
-CONVERSION = Answer(554, "5.6.3 the SMTP server takes no 8-bit mail")
-NO_ROOM = Answer(452, "4.3.1 the mail cannot be stored now, try again later")
 
 
 class Received:

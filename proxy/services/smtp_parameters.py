@@ -6,14 +6,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from proxy.interfaces.submission import Answer
-from proxy.services.reception import TOO_LARGE
+from proxy.services.smtp_answers import (
+    BAD_VALUE,
+    NO_ADDRESS,
+    NO_DSN,
+    NO_UTF8,
+    TOO_LARGE,
+    UNKNOWN,
+    UTF8_UNANNOUNCED,
+)
 from proxy.wire.smtp import SmtpSyntaxError, parse_path
-
-UNKNOWN = Answer(555, "5.5.4 a parameter is not known here")
-NO_DSN = Answer(555, "5.5.4 the SMTP server offers no delivery status notifications (DSN)")
-NO_UTF8 = Answer(553, "5.6.7 the SMTP server takes no addresses beyond ASCII (SMTPUTF8)")
-UTF8_UNANNOUNCED = Answer(553, "5.6.7 an address beyond ASCII needs SMTPUTF8 behind MAIL FROM")
-BAD_VALUE = Answer(501, "5.5.4 a parameter has a value that makes no sense")
 
 Offers = Mapping[str, str]
 
@@ -73,7 +75,7 @@ def rcpt_command(argument: str, offers: Offers) -> tuple[str, bytes]:
     """
     address, given = _parsed(argument, "5.1.3")
     if not address:
-        raise Refused(Answer(501, "5.1.3 a recipient has an address"))
+        raise Refused(NO_ADDRESS)
     passed: list[str] = []
     for name, value in given.items():
         if name not in ("NOTIFY", "ORCPT"):

@@ -7,42 +7,19 @@ mail is taken when upstream has taken it, and in no other case.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 
-from proxy.domain.errors import (
-    ConsentNeeded,
-    Permanent,
-    ProxyError,
-    StoreUnavailable,
-    UpstreamBusy,
-    UpstreamRefusedLogin,
-    UpstreamUnreachable,
-)
+from proxy.domain.errors import ProxyError, StoreUnavailable
 from proxy.domain.facts import Outcome, SentCopyMissing, SentCopyStored, SubmissionEnded
 from proxy.interfaces.submission import GO_ON, Answer
+from proxy.services import smtp_answers as answers
 from proxy.services.face import Sender
-from proxy.services.reception import NO_ROOM, Received
-from proxy.services.smtp_parameters import Refused, mail_command, rcpt_command
-from proxy.services.submissions import Connection, Last, Submissions
+from proxy.services.reception import Received
+from proxy.services.smtp_parameters import Refused, rcpt_command
+from proxy.services.submissions import Last, Submissions
+from proxy.services.upstream_mail import UpstreamMail
 from proxy.wire.sent_copy import copy_header
-
-DATA = b"DATA"
-
-BAD_SEQUENCE = Answer(503, "5.5.1 not now")
-LOST = Answer(451, "4.4.2 the connection to the SMTP server was lost; the mail was not sent")
-UNSURE = Answer(
-    451,
-    "4.4.2 the connection to the SMTP server was lost before it answered: it may have taken the "
-    "mail, so that sending it again may send it twice",
-)
-GARBLED = Answer(451, "4.5.0 the SMTP server gave an answer that makes no sense")
-GARBLED_END = Answer(
-    451,
-    "4.5.0 the SMTP server gave an answer that makes no sense: it may have taken the mail, so that "
-    "sending it again may send it twice",
-)
 
 
 class Submission:
@@ -53,12 +30,7 @@ class Submission:
         """Mails that upstream has taken."""
         self._desk = desk
         self._sender = sender
-        self._connection: Connection | None = None
-        self._asking = False
-        """Whether a command of ours has no answer yet."""
-        self._mail: bytes | None = None
-        """The command, once upstream has accepted it."""
-        self._rcpts: list[bytes] = []
+        self._upstream = UpstreamMail(desk, sender)
         self._recipients: list[str] = []
         self._content: Received | None = None
         """Of the mail under way, from DATA on."""
@@ -72,102 +44,72 @@ class Submission:
     def device(self) -> str:
         return self._sender.device_name
 
-    @property
-    def _offers(self) -> Mapping[str, str]:
-        return self._connection.upstream.offers if self._connection else {}
-
-    # --- one mail -------------------------------------------------------------------------------
+    # --- up to the content ----------------------------------------------------------------------
 
     async def mail(self, argument: str) -> Answer:
         """`argument`: what follows "MAIL FROM:"."""
-        if self._mail is not None:
-            return BAD_SEQUENCE
+        if self._upstream.begun:
+            return answers.BAD_SEQUENCE
         began = self._loop.time()
-        answer = await self._begin(argument)
+        try:
+            answer = await self._upstream.begin(argument)
+        except Refused as refused:
+            answer = refused.answer
+        except ProxyError as error:
+            answer = answers.unavailable(error)
         if not answer.positive:
             self._note_end(answer, 0, began)
         return answer
 
-    async def _begin(self, argument: str) -> Answer:
-        reused = True
-        try:
-            while True:
-                connection = self._connection
-                if connection is None:
-                    connection = await self._desk.connect(self._sender, fresh=not reused)
-                    self._connection = connection
-                line = mail_command(
-                    argument, connection.upstream.offers, self._desk.limits.max_message_size
-                )
-                reused = reused and connection.reused
-                try:
-                    answer = await self._ask(line)
-                except UpstreamUnreachable:
-                    if not reused:
-                        raise
-                    answer = LOST
-                if not reused or self._connection is not None:
-                    break
-                # It was kept for too long: a new one decides.
-                reused = False
-        except Refused as refused:
-            return refused.answer
-        except ProxyError as error:
-            return _unavailable(error)
-        if answer.positive:
-            self._mail = line
-        return answer
-
     async def rcpt(self, argument: str) -> Answer:
         """`argument`: what follows "RCPT TO:"."""
-        if self._mail is None:
-            return BAD_SEQUENCE
-        if len(self._rcpts) >= self._desk.limits.max_recipients:
-            return Answer(452, "4.5.3 too many recipients, send the mail to the others once more")
+        if not self._upstream.begun:
+            return answers.BAD_SEQUENCE
+        if len(self._recipients) >= self._desk.limits.max_recipients:
+            return answers.TOO_MANY_RECIPIENTS
         try:
-            address, line = rcpt_command(argument, self._offers)
-            answer = await self._ask_in_mail(line)
+            address, line = rcpt_command(argument, self._upstream.offers)
+            answer = await self._upstream.add(line)
         except Refused as refused:
             return refused.answer
         except ProxyError as error:
-            return _unavailable(error)
+            return answers.unavailable(error)
         if answer.positive:
-            self._rcpts.append(line)
             self._recipients.append(address)
         return answer
 
     async def data(self) -> Answer:
         """`GO_ON`: what comes now is the content."""
-        if self._mail is None:
-            return BAD_SEQUENCE
-        if not self._rcpts:
-            return Answer(554, "5.5.1 no recipient was accepted")
+        if not self._upstream.begun:
+            return answers.BAD_SEQUENCE
+        if not self._recipients:
+            return answers.NO_RECIPIENT
         began = self._loop.time()
         try:
-            answer = await self._ask_in_mail(DATA)
+            answer = await self._upstream.data()
         except ProxyError as error:
-            answer = _unavailable(error)
+            answer = answers.unavailable(error)
         if answer.code == GO_ON:
-            self._content = Received(
-                self._desk.store.new_blob(),
-                self._desk.limits,
-                partial(
-                    copy_header,
-                    device=self.device,
-                    recipients=tuple(self._recipients),
-                    keep_bcc=self._desk.server(self.account).keep_bcc,
-                ),
-                seven_bit="8BITMIME" not in self._offers,
-            )
-            return answer
-        answer = answer if answer.negative else GARBLED
-        self._note_end(answer, 0, began)
-        await self._forget_mail(dirty=True)
+            self._content = self._new_content()
+        else:
+            self._note_end(answer, 0, began)
+            await self.reset()
         return answer
+
+    def _new_content(self) -> Received:
+        header = partial(
+            copy_header,
+            device=self.device,
+            recipients=tuple(self._recipients),
+            keep_bcc=self._desk.server(self.account).keep_bcc,
+        )
+        seven_bit = "8BITMIME" not in self._upstream.offers
+        return Received(self._desk.store.new_blob(), self._desk.limits, header, seven_bit=seven_bit)
 
     async def reset(self) -> None:
         """Forget the mail under way."""
-        await self._forget_mail(dirty=self._mail is not None)
+        self._recipients = []
+        await self._upstream.forget()
 
     # --- the content ----------------------------------------------------------------------------
 
@@ -194,24 +136,18 @@ class Submission:
             self._content = None
             await content.close()
         self._note_end(answer, content.octets, began)
-        await self._forget_mail(dirty=not answer.positive)
+        await self.reset()
         return answer
 
     async def _pass_on(self, content: Received, data: bytes) -> None:
-        content.problem = content.problem or await self._write(data)
+        if content.problem is None:
+            try:
+                content.problem = await self._upstream.write(data)
+            except ProxyError as error:
+                content.problem = answers.unavailable(error)
         if content.problem is not None:
             # It must not see the end of this mail.
             self.hang_up()
-
-    async def _write(self, data: bytes) -> Answer | None:
-        """What upstream says instead of taking more of the content."""
-        if self._connection is None:
-            return LOST
-        try:
-            early = await self._connection.write(data)
-        except ProxyError as error:
-            return _unavailable(error)
-        return GARBLED if early is not None and not early.negative else early
 
     async def _send_noted(self, content: Received) -> Answer:
         """Send it, with a note in the store that tells after a crash which copy is missing."""
@@ -225,7 +161,7 @@ class Submission:
             )
         except StoreUnavailable:
             self.hang_up()
-            return NO_ROOM
+            return answers.NO_ROOM
         answer = await self._send_end(content)
         if not (answer.positive and await self._keep_copy(content, note)):
             # A note that stays makes for a word too many in the log, at the next start.
@@ -238,18 +174,16 @@ class Submission:
         await self._pass_on(content, b"")
         if content.problem is not None:
             return content.problem
-        connection = self._connection
-        assert connection is not None  # noqa: S101 - it has just been written to
-        self._asking = True
         try:
-            answer = await connection.end()
+            answer = await self._upstream.end()
         except ProxyError:
             self.hang_up()
-            return UNSURE
-        self._asking = False
-        if not (answer.positive or answer.negative):
+            return answers.UNSURE
+        if answer.positive:
+            self._upstream.done()
+        elif not answer.negative:
             self.hang_up()
-            return GARBLED_END
+            return answers.GARBLED_END
         return answer
 
     async def _keep_copy(self, content: Received, note: int) -> bool:
@@ -278,45 +212,7 @@ class Submission:
         self._desk.observer.observe(SentCopyStored(self.account, self.device))
         return True
 
-    # --- upstream -------------------------------------------------------------------------------
-
-    async def _ask(self, line: bytes) -> Answer:
-        assert self._connection is not None  # noqa: S101 - callers see to it
-        self._asking = True
-        try:
-            answer = await self._connection.command(line)
-        except UpstreamUnreachable:
-            self.hang_up()
-            raise
-        self._asking = False
-        if answer.code == 421:
-            self.hang_up()
-        elif not (answer.positive or answer.negative or (answer.code, line) == (GO_ON, DATA)):
-            self.hang_up()
-            return GARBLED
-        return answer
-
-    async def _ask_in_mail(self, line: bytes) -> Answer:
-        """A command after MAIL. A session that has broken since is made anew: nothing is lost as
-        long as no content has gone."""
-        if self._connection is not None:
-            try:
-                return await self._ask(line)
-            except UpstreamUnreachable:
-                pass
-        if not await self._repeat():
-            self.hang_up()
-            return LOST
-        return await self._ask(line)
-
-    async def _repeat(self) -> bool:
-        """In a new session, what upstream has accepted so far; whether it does again."""
-        assert self._mail is not None  # noqa: S101 - there is a mail under way
-        self._connection = await self._desk.connect(self._sender, fresh=True)
-        for line in (self._mail, *self._rcpts):
-            if not (await self._ask(line)).positive:
-                return False
-        return True
+    # --- the end --------------------------------------------------------------------------------
 
     def _note_end(self, answer: Answer, octets: int, began: float) -> None:
         """Of the mail under way, by this answer; `began`: when there was no more to wait for."""
@@ -334,60 +230,18 @@ class Submission:
                 self.device,
                 outcome,
                 text,
-                len(self._rcpts),
+                len(self._recipients),
                 octets,
                 self._loop.time() - began,
             )
         )
 
-    async def _forget_mail(self, *, dirty: bool) -> None:
-        """`dirty`: upstream still has it under way."""
-        self._mail = None
-        self._rcpts, self._recipients = [], []
-        if self._connection is None:
-            return
-        self._connection.reused = True
-        if dirty:
-            try:
-                answer = await self._ask(b"RSET")
-            except UpstreamUnreachable:
-                return
-            if not answer.positive:
-                self.hang_up()
-
     def hang_up(self) -> None:
         """On upstream, whatever is on its way."""
-        self._asking = False
-        if self._connection is not None:
-            self._connection.upstream.abort()
-        self._connection = None
-
-    # --- the end --------------------------------------------------------------------------------
+        self._upstream.hang_up()
 
     async def close(self) -> None:
         """The client is gone, and no command is waiting for upstream."""
         if self._content is not None:
             await self._content.close()
-        connection = self._connection
-        if connection is None:
-            return
-        if self._asking or self._mail is not None:
-            self.hang_up()
-        else:
-            self._connection = None
-            self._desk.park(connection)
-
-
-def _unavailable(error: ProxyError) -> Answer:
-    """Why upstream cannot be asked now."""
-    if isinstance(error, UpstreamRefusedLogin):
-        return Answer(554, f"5.7.8 the SMTP server does not let this account in: {error}")
-    if isinstance(error, ConsentNeeded):
-        return Answer(554, "5.7.8 the account needs a person: see the proxy's log")
-    if isinstance(error, Permanent):
-        return Answer(554, f"5.3.5 the SMTP server cannot be used: {error}")
-    if isinstance(error, StoreUnavailable):
-        return Answer(451, "4.3.0 the mail cannot be read back, try again later")
-    if isinstance(error, UpstreamBusy):
-        return Answer(451, f"4.7.0 the SMTP server is busy, try again later: {error}")
-    return Answer(451, f"4.4.1 the SMTP server does not answer, try again later: {error}")
+        self._upstream.close()

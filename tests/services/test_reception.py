@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from proxy.adapters import blobs
 from proxy.adapters.blobs import Blobs, InlineRunner
 from proxy.domain.policy import Octets, SubmissionLimits
-from proxy.services.reception import HARMFUL, Received
+from proxy.services.reception import Received
+from proxy.services.smtp_answers import HARMFUL
 from proxy.wire import smtp_events as smtp
 from proxy.wire.sent_copy import MARK, copy_header
 from proxy.wire.smtp_server import SmtpOffer, SmtpServer
