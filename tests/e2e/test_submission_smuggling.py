@@ -61,12 +61,18 @@ def octet_by_octet(client: Submitter, octets: bytes) -> None:
         client.write(bytes([octet]))
 
 
-def assert_ends(wire: bytearray, count: int) -> None:
-    """Even to a server for which CR, LF or NUL alone, or any of them together, ends a line."""
+def is_whole(wire: bytes) -> bool:
+    """Whether this has an end, even to a server for which CR, LF or NUL alone, or any of them
+    together, ends a line.
+
+    Raises:
+        AssertionError: it has one that is not its own.
+    """
     assert re.search(rb"(?<!\r)\n|\r(?!\n)|\0", wire) is None
     lines = re.split(rb"[\r\n\0]+", wire)
-    assert [number for number, line in enumerate(lines) if line == b"."] == [len(lines) - 2] * count
-    assert wire.endswith(b"\r\n.\r\n") == (count == 1)
+    whole = wire.endswith(b"\r\n.\r\n")
+    assert [number for number, line in enumerate(lines) if line == b"."] == [len(lines) - 2] * whole
+    return whole
 
 
 @pytest.mark.parametrize("write", [all_at_once, octet_by_octet])
@@ -88,8 +94,9 @@ def test_a_mail_with_an_end_within_is_one_mail_or_none(stage: ObedientStage, wri
             # The next answer is to the next command: nothing of the mail was taken for one.
             assert client.say(b"NOOP") == "250 2.0.0 nothing done", end
             assert len(stage.upstream.mails) == len(sent), end
-    for wire, end in zip(stage.tap.contents, [*NEUTRAL, *REFUSED], strict=True):
-        assert_ends(wire, 1 if end in NEUTRAL else 0)
+    # Of those that were refused, there may be a beginning.
+    wires = [bytes(wire) for wire in stage.tap.contents]
+    assert [wire for wire in wires if is_whole(wire)] == stage.upstream.mails
     assert [wire.replace(b"\r\n.", b"\r\n") for wire in stage.upstream.mails] == [
         content + b"\r\n" for content in sent
     ]
