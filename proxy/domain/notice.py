@@ -21,6 +21,7 @@ DOMAIN = "pop3-sync-proxy.invalid"
 NOBODY = f"pop3-sync-proxy <noreply@{DOMAIN}>"
 
 HEADER = "X-POP3-Sync-Proxy"
+TROUBLE = "X-POP3-Sync-Proxy-Trouble"
 """What mail filters can look for."""
 
 SUBJECT, LINE = 200, 900
@@ -37,14 +38,15 @@ def compose(
     subject: str,
     body: str,
     kind: str,
+    trouble: str = "",
     token: str,
     at: float,
     sender: str = "",
     to: Sequence[str] = (),
 ) -> bytes:
-    """A whole message. `token` and `kind` are of a-z, 0-9, "_" and "-"; the first makes the
-    Message-ID unique. `sender` "" is nobody, whom no answer reaches. Who is no plain address is
-    left out.
+    """A whole message. `kind`, `trouble` and `token` are of a-z, 0-9, "_" and "-"; the last makes
+    the Message-ID unique. `sender` "" is nobody, whom no answer reaches. Who is no plain address
+    is left out.
     """
     plain = sender if _ADDRESS.fullmatch(sender) else ""
     text = "\n".join(_printable(line) for line in body.split("\n")) + _SIGNATURE
@@ -56,7 +58,9 @@ def compose(
         "Subject": _unstructured("Subject", one_line(subject, SUBJECT)),
         # RFC 3834 §5: so that no vacation program answers.
         "Auto-Submitted": "auto-generated",
+        # Apart, for a filter that looks for "sent" in the first would find it in "consent".
         HEADER: _TOKEN.sub("", kind),
+        **({TROUBLE: _TOKEN.sub("", trouble)} if trouble else {}),
         "MIME-Version": "1.0",
         "Content-Type": 'text/plain; charset="utf-8"',
         "Content-Transfer-Encoding": "7bit" if text.isascii() else "quoted-printable",

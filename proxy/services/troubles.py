@@ -240,7 +240,8 @@ class Troubles:
             compose(
                 subject=telling.subject,
                 body=f"{telling.body}\n{texts.GOES_BY_ITSELF}",
-                kind=f"notice_{kind}",
+                kind="notice",
+                trouble=kind,
                 token=self._entropy.token(TOKEN).hex(),
                 at=now,
                 to=[account.name],

@@ -33,6 +33,7 @@ HEADERS = [
     "Subject",
     "Auto-Submitted",
     "X-POP3-Sync-Proxy",
+    "X-POP3-Sync-Proxy-Trouble",
     "MIME-Version",
     "Content-Type",
     "Content-Transfer-Encoding",
@@ -80,7 +81,13 @@ def tellings(name: str, said: str, uid: str) -> dict[TroubleKind, Telling]:
 
 def mail_of(telling: Telling, kind: str, name: str) -> bytes:
     return compose(
-        subject=telling.subject, body=telling.body, kind=kind, token="abc", at=1.8e9, to=[name]
+        subject=telling.subject,
+        body=telling.body,
+        kind="notice",
+        trouble=kind,
+        token="abc",
+        at=1.8e9,
+        to=[name],
     )
 
 
@@ -91,7 +98,8 @@ def assert_well_formed(raw: bytes) -> EmailMessage:
     assert max(len(line) for line in raw.split(b"\r\n")) <= 998
     mail = message_from_bytes(raw, policy=default)
     assert isinstance(mail, EmailMessage)
-    assert mail.keys() == HEADERS
+    trouble = "X-POP3-Sync-Proxy-Trouble"
+    assert mail.keys() == [name for name in HEADERS if name != trouble or trouble in mail]
     assert mail.defects == []
     assert not mail.is_multipart()
     assert mail.get_content_type() == "text/plain"
@@ -107,6 +115,9 @@ def test_nothing_of_a_stranger_s_becomes_a_header_or_a_control_character(
     for kind, telling in told.items():
         mail = assert_well_formed(mail_of(telling, kind, name))
         assert mail["From"] == NOBODY
+        assert mail["X-POP3-Sync-Proxy-Trouble"] == kind
+        # What files copies of sent mail looks for "sent".
+        assert "sent" not in mail["X-POP3-Sync-Proxy"]
         assert len(mail["Subject"]) <= 200
         assert mail["Subject"].isprintable()
         lines = mail.get_content().splitlines()

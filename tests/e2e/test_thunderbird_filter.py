@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.domain.notice import compose
 from tests.e2e.rig import login, small_mails
 from tests.e2e.sending import Sending, copy_of
 from tests.e2e.thunderbird import Thunderbird
@@ -18,6 +19,11 @@ pytestmark = pytest.mark.e2e
 HEADER = "X-POP3-Sync-Proxy"
 
 MAIL = b"To: bob@example.org\r\nMessage-ID: <filed@example.org>\r\nSubject: filed\r\n\r\nText\r\n"
+
+
+NOTICE = compose(
+    subject="s", body="b\n", kind="notice", trouble="consent_needed", token="t", at=1.8e9
+)
 
 
 class FilteringThunderbird(Thunderbird):
@@ -43,7 +49,8 @@ class FilteringThunderbird(Thunderbird):
 def test_the_filter_knows_copies_and_nothing_else(sending: Sending, tmp_path: Path) -> None:
     with sending.session() as session:
         session.sendmail("alice@example.org", ["bob@example.org"], MAIL)
-    others = small_mails(2, "other")
+    (other,) = small_mails(1, "other")
+    others = [other, NOTICE]
     sending.rig.dovecot.deliver(sending.user, *others)
     device = FilteringThunderbird(
         tmp_path / "thunderbird", sending.proxy.endpoint("implicit"), login(sending.user, "phone")
