@@ -32,7 +32,7 @@ from proxy.demo import play, stage
 from proxy.domain.errors import BadConfig
 from proxy.domain.model import Credentials
 from proxy.domain.policy import AlertsPolicy, SmtpServer, UpstreamServer
-from proxy.services.upstream_trial import try_smtp, try_upstream
+from proxy.services.upstream_trial import Trial, try_smtp, try_upstream
 
 Row = dict[str, str | bool]
 
@@ -234,17 +234,7 @@ async def _check_smtp(
     if credentials is not None and server.username:
         credentials = replace(credentials, username=server.username)
     trial = await try_smtp(upstream_world(settings), smtp_dialer(), server, credentials)
-    if trial.error is not None:
-        result = f"{type(trial.error).__name__}: {trial.error}"
-    else:
-        result = "reachable" if credentials is None else "login accepted"
-    return {
-        "account": account,
-        "upstream": f"{server.host}:{server.port}",
-        "offers": trial.offers,
-        "ok": trial.error is None,
-        "result": result,
-    }
+    return _row(account, server, trial, "reachable" if credentials is None else "login accepted")
 
 
 async def _check_upstream(
@@ -252,16 +242,16 @@ async def _check_upstream(
 ) -> Row:
     """Without credentials, as far as one gets without a password."""
     trial = await try_upstream(upstream_world(settings), server, credentials)
-    if trial.error is not None:
-        result = f"{type(trial.error).__name__}: {trial.error}"
-    elif credentials is None:
-        result = "reachable"
-    else:
-        result = f"login accepted, {trial.messages} messages, {trial.octets} octets"
+    good = f"login accepted, {trial.messages} messages, {trial.octets} octets"
+    return _row(account, server, trial, "reachable" if credentials is None else good)
+
+
+def _row(account: str, server: UpstreamServer | SmtpServer, trial: Trial, good: str) -> Row:
+    error = trial.error
     return {
         "account": account,
         "upstream": f"{server.host}:{server.port}",
         "offers": trial.offers,
-        "ok": trial.error is None,
-        "result": result,
+        "ok": error is None,
+        "result": good if error is None else f"{type(error).__name__}: {error}",
     }

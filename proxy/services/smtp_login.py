@@ -15,16 +15,8 @@ from proxy.interfaces.submission import Answer, UpstreamSmtp
 from proxy.services.face import plaintext_allowed
 from proxy.services.upstream_login import IN_CLEAR, STEPS, TOKEN
 from proxy.wire import sasl
-from proxy.wire.client_mechanisms import (
-    ClientMechanism,
-    CramMd5,
-    Login,
-    OAuthBearer,
-    Plain,
-    XOAuth2,
-)
+from proxy.wire.client_mechanisms import ClientMechanism, named
 from proxy.wire.errors import RemoteProtocolError
-from proxy.wire.scram_client import ScramClient
 
 THROUGH_TLS = ("PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5")
 """What every server does right comes first: TLS has shown who it is."""
@@ -104,27 +96,10 @@ class _External:
 def _mechanism(
     way: str, server: SmtpServer, credentials: Credentials, nonce: str
 ) -> ClientMechanism:
-    username, password = credentials.username.encode(), credentials.password
-    match way:
-        case "PLAIN":
-            return Plain(username, password)
-        case "LOGIN":
-            return Login(username, password)
-        case "CRAM-MD5":
-            return CramMd5(username, password)
-        case "XOAUTH2":
-            return XOAuth2(username, password)
-        case "OAUTHBEARER":
-            return OAuthBearer(username, password, host=server.host, port=server.port)
-        case "EXTERNAL":
-            return _External(username)
-    return ScramClient(
-        "sha256" if "SHA-256" in way else "sha1",
-        credentials.username,
-        password,
-        nonce=nonce,
-        binding=None,
-    )
+    username, password = credentials.username, credentials.password
+    if way == "EXTERNAL":
+        return _External(username.encode())
+    return named(way, username, password, host=server.host, port=server.port, nonce=nonce)
 
 
 async def _exchange(

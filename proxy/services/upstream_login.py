@@ -18,19 +18,10 @@ from proxy.services.face import plaintext_allowed
 from proxy.services.upstream_memory import LoginMemory
 from proxy.services.upstream_refusal import refusal
 from proxy.wire import sasl
-from proxy.wire.client_mechanisms import (
-    ClientMechanism,
-    CramMd5,
-    Login,
-    OAuthBearer,
-    Plain,
-    XOAuth2,
-    apop_digest,
-    apop_timestamp,
-)
+from proxy.wire.client_mechanisms import ClientMechanism, apop_digest, apop_timestamp, named
 from proxy.wire.errors import RemoteProtocolError
 from proxy.wire.pop3 import Reply
-from proxy.wire.scram_client import Binding, ScramClient
+from proxy.wire.scram_client import Binding
 
 STRONGEST_FIRST = (
     "SCRAM-SHA-256-PLUS",
@@ -202,26 +193,15 @@ class Attempts:
         return True
 
     def _mechanism(self, way: str) -> ClientMechanism:
-        username, password = self._username.encode(), self._password
-        match way:
-            case "PLAIN":
-                return Plain(username, password)
-            case "LOGIN":
-                return Login(username, password)
-            case "CRAM-MD5":
-                return CramMd5(username, password)
-            case "XOAUTH2":
-                return XOAuth2(username, password)
-            case "OAUTHBEARER":
-                host, port = self._server.host, self._server.port
-                return OAuthBearer(username, password, host=host, port=port)
         binding = self._channel.binding if way.endswith("-PLUS") else None
         if way.endswith("-PLUS") and binding is None:
             raise UpstreamUnusable(f"{way} needs TLS")
-        return ScramClient(
-            "sha256" if "SHA-256" in way else "sha1",
+        return named(
+            way,
             self._username,
-            password,
+            self._password,
+            host=self._server.host,
+            port=self._server.port,
             nonce=self._nonce,
             binding=binding,
         )

@@ -1,6 +1,6 @@
 """SASL mechanisms, client side: PLAIN (RFC 4616), LOGIN (as servers use it; no RFC), CRAM-MD5
 (RFC 2195), XOAUTH2 (Google's, which Microsoft and Yahoo use as well), OAUTHBEARER (RFC 7628); and
-the digest of APOP (RFC 1939 §7). SCRAM is in `scram_client`.
+the digest of APOP (RFC 1939 §7). SCRAM is in `scram_client`; `named` gives all of them.
 
 All take octets and give octets: base64 and line ends are the caller's.
 """
@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from typing import Protocol
+from typing import Literal, Protocol
 
 from proxy.wire.errors import RemoteProtocolError
+from proxy.wire.scram_client import Binding, ScramClient
 
 # RFC 1939 §7: a msg-id of RFC 822. Anything else is refused: with control characters in it, a man
 # in the middle can find the password octet by octet through collisions of MD5 (CVE-2007-1558).
@@ -134,3 +135,33 @@ def apop_timestamp(greeting: str) -> str | None:
 def apop_digest(timestamp: str, password: bytes) -> str:
     """What APOP sends behind the name."""
     return hashlib.md5(timestamp.encode() + password, usedforsecurity=False).hexdigest()
+
+
+def named(
+    name: str,
+    username: str,
+    password: bytes,
+    *,
+    host: str,
+    port: int,
+    nonce: str,
+    binding: Binding | None = None,
+) -> ClientMechanism:
+    """The mechanism of this name. Tokens are passwords; `host` and `port` are the server's.
+
+    `nonce` is printable, and never used twice; `binding` is for what ends in -PLUS.
+    """
+    user = username.encode()
+    match name:
+        case "PLAIN":
+            return Plain(user, password)
+        case "LOGIN":
+            return Login(user, password)
+        case "CRAM-MD5":
+            return CramMd5(user, password)
+        case "XOAUTH2":
+            return XOAuth2(user, password)
+        case "OAUTHBEARER":
+            return OAuthBearer(user, password, host=host, port=port)
+    digest: Literal["sha1", "sha256"] = "sha256" if "SHA-256" in name else "sha1"
+    return ScramClient(digest, username, password, nonce=nonce, binding=binding)
