@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from proxy.domain.directory import Directory
-from proxy.domain.errors import UpstreamRefusedLogin, UpstreamUnusable
+from proxy.domain.errors import StoreUnavailable, UpstreamRefusedLogin, UpstreamUnusable
 from proxy.domain.facts import Outcome, SentCopyMissing
 from proxy.domain.model import Credentials
 from proxy.domain.policy import SmtpServer, SubmissionLimits
@@ -95,17 +96,16 @@ class Submissions:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def tell_unfinished(self) -> None:
-        """At the start: which mails were on their way when the process before this one ended.
-
-        Raises:
-            StoreUnavailable
-        """
-        for left in await self.store.sendings():
-            if self.server(left.account).sent_copies != "off":
-                self.observer.observe(
-                    SentCopyMissing(left.account, left.device, CUT_SHORT, left.message_id)
-                )
-            await self.store.forget_sending(left.id)
+        """At the start: which mails were on their way when the process before this one ended."""
+        # A store that cannot be written to is no reason not to start: what is in it can be read.
+        # What it still has a note of is told of at the next start.
+        with suppress(StoreUnavailable):
+            for left in await self.store.sendings():
+                if self.server(left.account).sent_copies != "off":
+                    self.observer.observe(
+                        SentCopyMissing(left.account, left.device, CUT_SHORT, left.message_id)
+                    )
+                await self.store.forget_sending(left.id)
 
     def server(self, account: str) -> SmtpServer:
         return self._directory.policy(account).smtp

@@ -326,6 +326,27 @@ async def test_a_copy_that_cannot_be_stored_is_no_reason_to_send_again(
         assert "disk full" in missing.reason
 
 
+async def test_what_a_crash_has_left_is_told_of_though_the_store_cannot_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with smtp_house(tmp_path) as house:
+        store, submissions = house.house.store, house.house.core.submissions
+        account = await store.account("alice")
+        assert account is not None
+        await store.note_sending(account.id, None, "<left@example.org>", at=0.0)
+
+        async def full(_: int) -> None:
+            raise StoreUnavailable("disk full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "forget_sending", full)
+            await submissions.tell_unfinished()
+        for _ in range(2):
+            await submissions.tell_unfinished()
+        told = [missing.message_id for missing in house.facts.of(SentCopyMissing)]
+        assert told == ["<left@example.org>"] * 2
+
+
 async def test_a_client_that_leaves_while_upstream_decides_has_its_copy_all_the_same(
     tmp_path: Path,
 ) -> None:
