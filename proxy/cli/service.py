@@ -54,12 +54,15 @@ def serve(config: Config = None) -> None:
     with errors_end_the_command():
         settings = settings_from(config)
         logs.configure(settings.log.level, settings.log.format, settings.log.parts)
-        _make_room(settings.limits.max_connections)
+        _make_room(settings)
         run(_serve(settings, config))
 
 
-def _make_room(connections: int) -> None:
-    room = allow_connections(connections)
+def _make_room(settings: Settings) -> None:
+    """For as many devices as may be connected, those that send beside those that read."""
+    doors = 2 if settings.smtp.listen or settings.smtp.listen_tls else 1
+    connections = settings.limits.max_connections
+    room = allow_connections(doors * connections) // doors
     if room < connections:
         structlog.get_logger().warning(
             "the limit of open files (ulimit -n) is too low for limits.max_connections",
@@ -107,7 +110,7 @@ async def _reload(app: App, config: Path | None) -> None:
         log.error("reload refused, the old configuration stays", reason=str(error))
         return
     logs.configure(settings.log.level, settings.log.format, settings.log.parts)
-    _make_room(settings.limits.max_connections)
+    _make_room(settings)
     log.info("configuration reloaded", **dict(app.addresses))
     if later:
         log.warning("some changes take effect at the next start", keys=" ".join(later))

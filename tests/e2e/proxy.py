@@ -146,6 +146,11 @@ class ProxyProcess:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0])
 
+    def may_open(self) -> int:
+        """Files, connections among them."""
+        assert self._process is not None
+        return resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE)[0]
+
     def limit_files(self, octets: int = resource.RLIM_INFINITY) -> None:
         """Let it write no file beyond this size, as on a disk that is full."""
         assert self._process is not None

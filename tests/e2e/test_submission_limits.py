@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
@@ -120,6 +121,17 @@ def test_too_many_recipients_are_refused_and_the_others_get_the_mail(rig: Rig) -
         assert client.say(b"RCPT TO:<d@example.org>").startswith("452 4.5.3 ")
         assert client.content(MAIL).startswith("250 ")
         assert sum(command.startswith("RCPT") for command in stage.tap.commands) == 3
+
+
+def test_there_is_room_for_all_that_may_read_and_all_that_may_send(rig: Rig) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with obedient_stage(rig, sections={"limits": {"max_connections": 500}}) as stage:
+            assert stage.proxy.may_open() > 1000
+            assert "ulimit" not in stage.proxy.log()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_flood_of_connections_from_one_address_leaves_the_others_alone(rig: Rig) -> None:
