@@ -114,6 +114,13 @@ class Door(Protocol):
         """
 
 
+class SendersDoor(Protocol):
+    async def sender(self, proof: Proof, peer: str) -> Sender:
+        """Raises:
+        ProxyError: as `Door.login`.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Face:
     """What all sessions share."""

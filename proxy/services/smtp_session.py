@@ -143,7 +143,7 @@ class SmtpSession(DeviceSession):
         came = self._loop.time()
         proof = self._steps.proof(event, self._tls)
         try:
-            sender = await self._desk.logins.sender(proof, self._peer)
+            sender = await self._desk.door.sender(proof, self._peer)
         except ProxyError as error:
             self._refuse_login(error)
             return

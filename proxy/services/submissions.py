@@ -16,8 +16,7 @@ from proxy.interfaces.store import Store
 from proxy.interfaces.submission import Answer, SmtpDialer, UpstreamSmtp
 from proxy.interfaces.world import World
 from proxy.services.account_login import AccountLogin
-from proxy.services.face import Sender
-from proxy.services.logins import Logins
+from proxy.services.face import Sender, SendersDoor
 from proxy.services.smtp_login import log_in, secrets_of, without
 from proxy.services.upstream_dial import new_nonce
 
@@ -75,7 +74,7 @@ class Submissions:
         store: Store,
         observer: Observer,
         directory: Directory,
-        logins: Logins,
+        door: SendersDoor,
         login: AccountLogin,
         dialer: SmtpDialer | None,
         limits: SubmissionLimits,
@@ -83,7 +82,7 @@ class Submissions:
         self.store = store
         self.observer = observer
         self.clock = world.clock
-        self.logins = logins
+        self.door = door
         self.limits = limits
         """For sessions to come."""
         self.last: dict[str, Last] = {}
