@@ -31,10 +31,15 @@ _DATED = re.compile(rb"^(Received|Date):((?:[^\n]*\n)(?:[ \t][^\n]*\n)*)", re.I 
 
 def header_of(beginning: bytes) -> bytes:
     """The header block, line ends included, without the empty line that ends it."""
-    end = beginning.find(b"\r\n\r\n")
+    return beginning[: end_of_header(beginning)]
+
+
+def end_of_header(beginning: bytes | bytearray, searched: int = 0) -> int | None:
+    """Where the empty line is, looked for from `searched` on; None: it is not there yet."""
     if beginning.startswith(b"\r\n"):
-        return b""
-    return beginning[: end + 2] if end >= 0 else beginning
+        return 0
+    found = beginning.find(b"\r\n\r\n", searched)
+    return found + 2 if found >= 0 else None
 
 
 class Fingerprint:
@@ -61,13 +66,10 @@ class Fingerprint:
             return
         searched = max(len(self._beginning) - 3, 0)
         self._beginning += data
-        if self._beginning.startswith(b"\r\n"):
-            end = 2
-        else:
-            end = self._beginning.find(b"\r\n\r\n", searched) + 4
-        if end >= 4 or self._beginning.startswith(b"\r\n"):
-            body = bytes(self._beginning[end:])
-            del self._beginning[end:]
+        end = end_of_header(self._beginning, searched)
+        if end is not None:
+            body = bytes(self._beginning[end + 2 :])
+            del self._beginning[end + 2 :]
             self._begin_body(body)
         elif len(self._beginning) > HEADER_LIMIT:
             del self._beginning[HEADER_LIMIT:]

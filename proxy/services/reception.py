@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxy.domain.errors import StoreUnavailable
+from proxy.domain.fingerprint import end_of_header
 from proxy.domain.message_id import message_id
 from proxy.domain.model import Blob
 from proxy.domain.policy import SubmissionLimits
@@ -82,7 +83,7 @@ class Received:
             return
         searched = max(0, len(self._header) - 3)
         self._header += data
-        end = _end_of_header(self._header, searched)
+        end = end_of_header(self._header, searched)
         if end is None and len(self._header) > HEADER_LIMIT:
             self.problem = HEADER_TOO_LARGE
         elif end is not None or last:
@@ -101,11 +102,3 @@ class Received:
         """Nothing is to be done with it any more."""
         if not self._kept:
             await self._writer.abort()
-
-
-def _end_of_header(start: bytearray, searched: int) -> int | None:
-    """Where the empty line begins; `searched` octets are known not to begin one."""
-    if start.startswith(b"\r\n"):
-        return 0
-    found = start.find(b"\r\n\r\n", searched)
-    return found + 2 if found >= 0 else None
