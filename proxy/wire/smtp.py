@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 
+from proxy.wire.lines import CrlfNormaliser
+
 _LOCAL = r'(?:[^\s"<>@,;:\\()\[\]\x00-\x20\x7f]+|"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*")'
 _DOMAIN = r"(?:[^\s\"<>@,;:\\()\[\]\x00-\x20\x7f]+|\[[0-9A-Za-z:.\-]+\])"
 _PATH = re.compile(rf" ?<({_LOCAL}(?:@{_DOMAIN})?)?>((?: .*)?)")
@@ -50,6 +52,7 @@ class LineEnds:
         self.harmful = False
         """Whether there was a bare CR or a NUL."""
         self.eight_bit = False
+        self._normalise = CrlfNormaliser()
         self._held = b""
 
     def feed(self, data: bytes, *, last: bool = False) -> bytes:
@@ -61,6 +64,4 @@ class LineEnds:
         pairs = seam.count(b"\r\n")
         self.harmful = self.harmful or seam.count(b"\r") > pairs or b"\0" in seam
         self.eight_bit = self.eight_bit or not seam.isascii()
-        if seam.count(b"\n") > pairs:
-            seam = re.sub(rb"(?<!\r)\n", b"\r\n", seam)
-        return seam
+        return self._normalise.feed(seam)
