@@ -13,7 +13,8 @@ from proxy.domain.model import Credentials
 from proxy.domain.policy import SmtpServer
 from proxy.interfaces.submission import Answer, UpstreamSmtp
 from proxy.services.face import plaintext_allowed
-from proxy.services.upstream_login import IN_CLEAR, STEPS, TOKEN
+from proxy.services.secrets_said import secrets_of, without
+from proxy.services.upstream_login import STEPS, TOKEN, allowed
 from proxy.wire import sasl
 from proxy.wire.client_mechanisms import ClientMechanism, named
 from proxy.wire.errors import RemoteProtocolError
@@ -24,15 +25,6 @@ IN_THE_OPEN = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 
 LINE_LIMIT = 512
 """Octets of a command that every server takes, its line end included (RFC 5321 §4.5.3.1.4)."""
-
-
-def secrets_of(credentials: Credentials) -> tuple[str, ...]:
-    """How the password may stand in what upstream says."""
-    password = credentials.password
-    plain = b"\0" + credentials.username.encode() + b"\0" + password
-    text = password.decode("utf-8", "replace")
-    found = (sasl.encode(plain).decode(), sasl.encode(password).decode(), text)
-    return tuple(secret for secret in found if len(secret) >= 3)
 
 
 async def log_in(
@@ -48,8 +40,10 @@ async def log_in(
     way = _way(upstream, server, credentials)
     if way is None:
         return
+    username, password = credentials.username, credentials.password
     try:
-        await _exchange(upstream, way, _mechanism(way, server, credentials, nonce), credentials)
+        mechanism = named(way, username, password, host=server.host, port=server.port, nonce=nonce)
+        await _exchange(upstream, way, mechanism, credentials)
     except (RemoteProtocolError, sasl.SaslError) as error:
         raise UpstreamUnreachable(f"{way}: {error}") from None
 
@@ -62,44 +56,16 @@ def _way(upstream: UpstreamSmtp, server: SmtpServer, credentials: Credentials) -
     in_clear = upstream.encrypted or plaintext_allowed(server.plaintext_login, upstream.peer)
     if server.auth != "auto":
         ways = [server.auth.upper()]
-    elif server.client_certificate and (not offered or "EXTERNAL" in offered):
-        ways = ["EXTERNAL"] if offered else []
-        if not ways:
-            return None
+    elif server.client_certificate and not offered:
+        return None
+    elif server.client_certificate and "EXTERNAL" in offered:
+        ways = ["EXTERNAL"]
     else:
         known = TOKEN if credentials.is_token else THROUGH_TLS if in_clear else IN_THE_OPEN
         ways = [way for way in known if way in offered]
     if not ways:
         raise UpstreamUnusable("the SMTP server supports none of the ways to log in")
-    allowed = [way for way in ways if in_clear or way not in IN_CLEAR]
-    if not allowed:
-        raise UpstreamUnusable(
-            "the password would go in clear text over the network: set tls to "
-            '"implicit" or "starttls", or plaintext_login to "always" if you must'
-        )
-    return allowed[0]
-
-
-class _External:
-    """RFC 4422 appendix A: TLS has shown who we are."""
-
-    def __init__(self, username: bytes) -> None:
-        self.first: bytes | None = username
-
-    def respond(self, challenge: bytes) -> bytes:
-        return self.first or b""
-
-    def check_success(self) -> None:
-        pass
-
-
-def _mechanism(
-    way: str, server: SmtpServer, credentials: Credentials, nonce: str
-) -> ClientMechanism:
-    username, password = credentials.username, credentials.password
-    if way == "EXTERNAL":
-        return _External(username.encode())
-    return named(way, username, password, host=server.host, port=server.port, nonce=nonce)
+    return allowed(ways, in_clear=in_clear)[0]
 
 
 async def _exchange(
@@ -136,10 +102,3 @@ def _refusal(answer: Answer, secrets: tuple[str, ...]) -> ProxyError:
     if 500 <= answer.code < 600:
         return UpstreamRefusedLogin(text)
     return UpstreamUnreachable(f"an answer of the wrong shape: {text}")
-
-
-def without(text: str, secrets: tuple[str, ...]) -> str:
-    """Some servers repeat what they were sent."""
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return text

@@ -17,7 +17,8 @@ from proxy.interfaces.submission import Answer, SmtpDialer, UpstreamSmtp
 from proxy.interfaces.world import World
 from proxy.services.account_login import AccountLogin
 from proxy.services.face import Sender, SendersDoor
-from proxy.services.smtp_login import log_in, secrets_of, without
+from proxy.services.secrets_said import secrets_of, without
+from proxy.services.smtp_login import log_in
 from proxy.services.upstream_dial import new_nonce
 
 IDLE = 30.0

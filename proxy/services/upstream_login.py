@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from proxy.domain.errors import (
 from proxy.domain.model import Credentials
 from proxy.domain.policy import UpstreamServer
 from proxy.services.face import plaintext_allowed
+from proxy.services.secrets_said import secrets_of, without
 from proxy.services.upstream_memory import LoginMemory
 from proxy.services.upstream_refusal import refusal
 from proxy.wire import sasl
@@ -42,6 +42,21 @@ COMMAND_LIMIT = 255
 
 STEPS = 5
 """Challenges of one exchange; no mechanism has more than three."""
+
+
+def allowed(ways: Sequence[str], *, in_clear: bool) -> list[str]:
+    """Those by which a password may go; `in_clear`: also as it is.
+
+    Raises:
+        UpstreamUnusable: by none, as it would have to go in clear text.
+    """
+    found = [way for way in ways if in_clear or way not in IN_CLEAR]
+    if not found:
+        raise UpstreamUnusable(
+            "the password would go in clear text over the network: set tls to "
+            '"implicit" or "starttls", or plaintext_login to "always" if you must'
+        )
+    return found
 
 
 class Channel(Protocol):
@@ -79,6 +94,7 @@ class Attempts:
         self._username = credentials.username
         self._password = credentials.password
         self._is_token = credentials.is_token
+        self._secrets = secrets_of(credentials)
         self._memory = memory
         self._nonce = nonce
 
@@ -144,20 +160,9 @@ class Attempts:
         return ways
 
     def _allowed(self, ways: Sequence[str]) -> list[str]:
-        """Raises:
-        UpstreamUnusable: the password would have to go in clear text.
-        """
-        if self._channel.encrypted:
-            return list(ways)
-        if plaintext_allowed(self._server.plaintext_login, self._channel.peer):
-            return list(ways)
-        allowed = [way for way in ways if way not in IN_CLEAR]
-        if not allowed:
-            raise UpstreamUnusable(
-                "the password would go in clear text over the network: set tls to "
-                '"implicit" or "starttls", or plaintext_login to "always" if you must'
-            )
-        return allowed
+        channel, policy = self._channel, self._server.plaintext_login
+        in_clear = channel.encrypted or plaintext_allowed(policy, channel.peer)
+        return allowed(ways, in_clear=in_clear)
 
     # --- one way --------------------------------------------------------------------------------
 
@@ -263,18 +268,5 @@ class Attempts:
             raise self._refusal(reply)
 
     def _refusal(self, reply: Reply) -> ProxyError:
-        told = Reply(ok=False, text=self._without_secrets(reply.text), code=reply.code)
+        told = Reply(ok=False, text=without(reply.text, self._secrets), code=reply.code)
         return refusal(told, otherwise=UpstreamRefusedLogin(told.text))
-
-    def _without_secrets(self, text: str) -> str:
-        """Some servers repeat what they were sent."""
-        secret = self._password.decode(errors="replace")
-        plain = f"\0{self._username}\0".encode() + self._password
-        for found in (
-            base64.b64encode(plain).decode(),
-            base64.b64encode(self._password).decode(),
-            secret,
-        ):
-            if len(found) >= 3:
-                text = text.replace(found, "***")
-        return text

@@ -1,6 +1,7 @@
 """SASL mechanisms, client side: PLAIN (RFC 4616), LOGIN (as servers use it; no RFC), CRAM-MD5
-(RFC 2195), XOAUTH2 (Google's, which Microsoft and Yahoo use as well), OAUTHBEARER (RFC 7628); and
-the digest of APOP (RFC 1939 §7). SCRAM is in `scram_client`; `named` gives all of them.
+(RFC 2195), XOAUTH2 (Google's, which Microsoft and Yahoo use as well), OAUTHBEARER (RFC 7628),
+EXTERNAL (RFC 4422 appendix A); and the digest of APOP (RFC 1939 §7). SCRAM is in `scram_client`;
+`named` gives all of them.
 
 All take octets and give octets: base64 and line ends are the caller's.
 """
@@ -137,6 +138,19 @@ def apop_digest(timestamp: str, password: bytes) -> str:
     return hashlib.md5(timestamp.encode() + password, usedforsecurity=False).hexdigest()
 
 
+class External:
+    """TLS has shown who we are."""
+
+    def __init__(self, username: bytes) -> None:
+        self.first: bytes | None = username
+
+    def respond(self, challenge: bytes) -> bytes:
+        return self.first or b""
+
+    def check_success(self) -> None:
+        pass
+
+
 def named(
     name: str,
     username: str,
@@ -153,6 +167,8 @@ def named(
     """
     user = username.encode()
     match name:
+        case "EXTERNAL":
+            return External(user)
         case "PLAIN":
             return Plain(user, password)
         case "LOGIN":
