@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +31,7 @@ from proxy.demo import play, stage
 from proxy.domain.errors import BadConfig
 from proxy.domain.model import Credentials
 from proxy.domain.policy import AlertsPolicy, SmtpServer, UpstreamServer
+from proxy.services.smtp_login import sending_as
 from proxy.services.upstream_trial import Trial, try_smtp, try_upstream
 
 Row = dict[str, str | bool]
@@ -234,8 +234,8 @@ async def _check_alerts(alerts: AlertsPolicy) -> Row:
 async def _check_smtp(
     settings: Settings, account: str, server: SmtpServer, credentials: Credentials | None
 ) -> Row:
-    if credentials is not None and server.username:
-        credentials = replace(credentials, username=server.username)
+    if credentials is not None:
+        credentials = sending_as(server, credentials)
     trial = await try_smtp(upstream_world(settings), smtp_dialer(), server, credentials)
     return _row(account, server, trial, "reachable" if credentials is None else "login accepted")
 

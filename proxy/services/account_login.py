@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
-from proxy.domain.directory import DeclaredAccount, Directory
+from proxy.domain.directory import Directory
 from proxy.domain.errors import ConsentNeeded, UpstreamRefusedLogin
 from proxy.domain.facts import UpstreamLoggedIn
 from proxy.domain.model import Credentials
@@ -16,6 +19,8 @@ from proxy.services.tokens import KeptSecrets, Tokens
 from proxy.services.upstream import UpstreamSession
 from proxy.services.upstream_dial import open_session
 from proxy.services.upstream_memory import UpstreamMemory
+
+T = TypeVar("T")
 
 
 class AccountLogin:
@@ -41,24 +46,37 @@ class AccountLogin:
             ConsentNeeded, VaultLocked: what it takes is not at hand.
             Temporary, Permanent: as `open_session`.
         """
+        attempt = partial(self._open, name, server, memory)
         if self._directory.declared(name) is None:
-            return await self._open(name, server, credentials, memory)
-        if server.oauth_client_id:
-            return await self._open_by_token(name, server, credentials.username, memory)
-        return await self._open(name, server, await self._whole(name, credentials), memory)
+            return await attempt(credentials)
+        return await self.log_in(name, server, credentials, attempt)
 
-    async def credentials(self, account: DeclaredAccount) -> Credentials:
-        """What a declared account logs in with now. A token that is refused is to be forgotten.
+    async def log_in(
+        self,
+        name: str,
+        server: UpstreamServer,
+        credentials: Credentials,
+        attempt: Callable[[Credentials], Awaitable[T]],
+    ) -> T:
+        """What `attempt` gives, with what a declared account logs in with now.
+
+        A token that is refused may have been revoked before its time: a fresh one decides.
 
         Raises:
             ConsentNeeded, VaultLocked: it is not at hand.
             UpstreamUnreachable, UpstreamUnusable: the token server gives none.
         """
-        server, username = account.policy.upstream, account.credentials.username
-        if server.oauth_client_id:
-            token = await self._tokens.access(account.name, username, server)
-            return Credentials(username, token, is_token=True)
-        return await self._whole(account.name, account.credentials)
+        if not server.oauth_client_id:
+            return await attempt(await self._whole(name, credentials))
+        for last in (False, True):
+            token = await self._tokens.access(name, credentials.username, server)
+            try:
+                return await attempt(Credentials(credentials.username, token, is_token=True))
+            except UpstreamRefusedLogin:
+                self._tokens.forget(name)
+                if last:
+                    raise
+        raise AssertionError
 
     async def _whole(self, name: str, credentials: Credentials) -> Credentials:
         """With the password that the store keeps, where the configuration has none."""
@@ -73,25 +91,10 @@ class AccountLogin:
         return replace(credentials, password=password)
 
     async def _open(
-        self, name: str, server: UpstreamServer, credentials: Credentials, memory: UpstreamMemory
+        self, name: str, server: UpstreamServer, memory: UpstreamMemory, credentials: Credentials
     ) -> UpstreamSession:
         loop = asyncio.get_running_loop()
         began = loop.time()
         session = await open_session(self._world, server, credentials, memory)
         self._observer.observe(UpstreamLoggedIn(name, loop.time() - began))
         return session
-
-    async def _open_by_token(
-        self, name: str, server: UpstreamServer, username: str, memory: UpstreamMemory
-    ) -> UpstreamSession:
-        """A token that is refused may have been revoked before its time: a fresh one decides."""
-        for attempt in ("known", "fresh"):
-            token = await self._tokens.access(name, username, server)
-            credentials = Credentials(username, token, is_token=True)
-            try:
-                return await self._open(name, server, credentials, memory)
-            except UpstreamRefusedLogin:
-                self._tokens.forget(name)
-                if attempt == "fresh":
-                    raise
-        raise AssertionError

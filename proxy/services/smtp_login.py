@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from proxy.domain.errors import (
     ProxyError,
     UpstreamBusy,
@@ -25,6 +27,11 @@ IN_THE_OPEN = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 
 LINE_LIMIT = 512
 """Octets of a command that every server takes, its line end included (RFC 5321 §4.5.3.1.4)."""
+
+
+def sending_as(server: SmtpServer, credentials: Credentials) -> Credentials:
+    """Those of a declared account, under the name that it sends by."""
+    return replace(credentials, username=server.username) if server.username else credentials
 
 
 async def log_in(

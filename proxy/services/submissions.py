@@ -18,7 +18,7 @@ from proxy.interfaces.world import World
 from proxy.services.account_login import AccountLogin
 from proxy.services.face import Sender, SendersDoor
 from proxy.services.secrets_said import secrets_of, without
-from proxy.services.smtp_login import log_in
+from proxy.services.smtp_login import log_in, sending_as
 from proxy.services.upstream_dial import new_nonce
 
 IDLE = 30.0
@@ -149,23 +149,15 @@ class Submissions:
                     "the SMTP server wants it, and the proxy does not know it"
                 )
             credentials = Credentials(sender.account.name, sender.password)
-            return await self._open(server, credentials, key)
-        for last in (False, True):
-            credentials = await self._login.credentials(declared)
-            if server.username:
-                credentials = Credentials(
-                    server.username, credentials.password, credentials.is_token
-                )
-            try:
-                return await self._open(server, credentials, key)
-            except UpstreamRefusedLogin:
-                if last or not credentials.is_token:
-                    raise
-                # It may have been revoked before its time: a fresh one decides.
-                self._login.forget(declared.name)
-        raise AssertionError
+            return await self._open(server, key, credentials)
 
-    async def _open(self, server: SmtpServer, credentials: Credentials, key: Key) -> Connection:
+        async def attempt(credentials: Credentials) -> Connection:
+            return await self._open(server, key, sending_as(server, credentials))
+
+        upstream, credentials = declared.policy.upstream, declared.credentials
+        return await self._login.log_in(declared.name, upstream, credentials, attempt)
+
+    async def _open(self, server: SmtpServer, key: Key, credentials: Credentials) -> Connection:
         assert self._dialer is not None  # noqa: S101 - or nobody would come so far
         upstream = await self._dialer.open(server)
         try:
