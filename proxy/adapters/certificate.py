@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
@@ -83,4 +85,27 @@ def client_context(ca_file: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file:
         context.load_verify_locations(ca_file)
+    return context
+
+
+def upstream_context(ca_file: str, certificate: str = "", key: str = "") -> ssl.SSLContext:
+    """`client_context`, kept until one of the files changes: reading the system's roots takes some
+    20 ms, too long for every connection. `certificate` is what we show ("": nothing); with `key` ""
+    its key is in the same file.
+
+    Raises:
+        OSError: a file cannot be read, or does not hold what it should.
+    """
+    files = (ca_file, certificate, key)
+    changed_at = tuple(os.stat(file).st_mtime_ns if file else 0 for file in files)
+    return _kept_context(*files, changed_at)
+
+
+@lru_cache(maxsize=16)
+def _kept_context(
+    ca_file: str, certificate: str, key: str, changed_at: tuple[int, ...]
+) -> ssl.SSLContext:
+    context = client_context(ca_file)
+    if certificate:
+        context.load_cert_chain(certificate, key or None)
     return context

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import socket
 import ssl
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TypeVar, cast
 
-from proxy.adapters.certificate import DeviceContext, client_context, end_point
+from proxy.adapters.certificate import DeviceContext, end_point, upstream_context
 from proxy.adapters.host_names import HostNames
 from proxy.adapters.listeners import SocketListener, open_listener
 from proxy.domain.errors import UpstreamUnreachable, UpstreamUnusable
@@ -132,12 +130,6 @@ async def _hand_over(
         received = received[length:]
 
 
-@lru_cache(maxsize=16)
-def _cached_context(ca_file: str, changed_at: int) -> ssl.SSLContext:
-    """Reading the system's roots takes some 20 ms, too long for every connection."""
-    return client_context(ca_file)
-
-
 def _open(transport: asyncio.Transport | None) -> asyncio.Transport:
     # When the connection ends before the handshake does, asyncio may return None, and uvloop a
     # transport that has never spoken TLS.
@@ -149,8 +141,7 @@ def _open(transport: asyncio.Transport | None) -> asyncio.Transport:
 
 def _context(tls: UpstreamTls) -> ssl.SSLContext:
     try:
-        changed_at = os.stat(tls.ca_file).st_mtime_ns if tls.ca_file else 0
-        return _cached_context(tls.ca_file, changed_at)
+        return upstream_context(tls.ca_file)
     except (OSError, ssl.SSLError) as error:
         raise UpstreamUnusable(f"ca_file {tls.ca_file}: {error}") from None
 

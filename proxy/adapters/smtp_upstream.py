@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
 
 from aiosmtplib import SMTP
 from aiosmtplib.errors import (
@@ -19,7 +17,7 @@ from aiosmtplib.errors import (
 from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
-from proxy.adapters.certificate import client_context
+from proxy.adapters.certificate import upstream_context
 from proxy.domain.errors import (
     ProxyError,
     UpstreamBusy,
@@ -209,19 +207,7 @@ def _broken(where: str, error: Exception) -> ProxyError:
 
 
 def _context(server: SmtpServer) -> ssl.SSLContext:
-    files = (server.ca_file, server.client_certificate, server.client_key)
     try:
-        changed = tuple(os.stat(file).st_mtime_ns if file else 0 for file in files)
-        return _cached_context(*files, changed)
+        return upstream_context(server.ca_file, server.client_certificate, server.client_key)
     except (OSError, ssl.SSLError) as error:
         raise UpstreamUnusable(f"the certificates for {server.host}: {error}") from None
-
-
-@lru_cache(maxsize=16)
-def _cached_context(
-    ca_file: str, certificate: str, key: str, changed_at: tuple[int, ...]
-) -> ssl.SSLContext:
-    context = client_context(ca_file)
-    if certificate:
-        context.load_cert_chain(certificate, key or None)
-    return context
