@@ -7,12 +7,13 @@ a challenge begins with, and what becomes of a session when TLS begins.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
 
 from proxy.wire import mechanisms, sasl
 from proxy.wire.errors import LocalProtocolError
 from proxy.wire.lines import TOO_LONG, LineBuffer, TooLong
-from proxy.wire.pop3 import SASL_LINE_LIMIT
+from proxy.wire.pop3 import COMMAND_LINE_LIMIT, SASL_LINE_LIMIT
 from proxy.wire.pop3_events import LoginEvent, ScramStart
 from proxy.wire.scram import ScramKeys
 
@@ -22,24 +23,18 @@ OUTPUT_LIMIT = 64 * 1024
 Event = TypeVar("Event")
 
 
-class Offer(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineOffer:
     """What a server offers on one connection, and how much it puts up with."""
 
-    @property
-    def plaintext_login(self) -> bool:
-        """Whether logins without TLS are taken."""
-
-    @property
-    def scram(self) -> bool:
-        """Whether SCRAM is announced; it is taken in any case."""
-
-    @property
-    def max_errors(self) -> int:
-        """Commands refused in one session before we hang up."""
-
-    @property
-    def line_limit(self) -> int:
-        """Octets of a command."""
+    plaintext_login: bool
+    """Whether logins without TLS are taken."""
+    scram: bool = False
+    """Whether SCRAM is announced; it is taken in any case."""
+    max_errors: int = 20
+    """Commands refused in one session before we hang up; Dovecot gives up after 20 as well."""
+    line_limit: int = COMMAND_LINE_LIMIT
+    """Octets of a command."""
 
 
 class LineServer(Generic[Event]):
@@ -57,7 +52,7 @@ class LineServer(Generic[Event]):
     challenge_mark: ClassVar[bytes]
     """What a line with a challenge begins with."""
 
-    def __init__(self, offer: Offer, too_many_errors: Event) -> None:
+    def __init__(self, offer: LineOffer, too_many_errors: Event) -> None:
         """`too_many_errors` is the event that `offer.max_errors` refused commands give."""
         self.tls = False
         self._offer = offer

@@ -14,9 +14,9 @@ from enum import Enum
 from proxy.wire import sasl
 from proxy.wire.arguments import BadSyntax, no_arguments, numbers, optional_number
 from proxy.wire.dots import TERMINATOR
-from proxy.wire.line_server import LineServer
+from proxy.wire.line_server import LineOffer, LineServer
 from proxy.wire.lines import TOO_LONG
-from proxy.wire.pop3 import COMMAND_LINE_LIMIT, NEVER, Expire
+from proxy.wire.pop3 import NEVER, Expire
 from proxy.wire.pop3_events import (
     Dele,
     Event,
@@ -46,22 +46,12 @@ class State(Enum):
     UPDATE = "update"
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What the server offers on one connection, and how much it puts up with."""
-
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer(LineOffer):
     stls: bool
-    plaintext_login: bool
-    """Whether logins without TLS are taken."""
     implementation: str
     """Name and version, as "name/version"."""
-    scram: bool = False
-    """Whether SCRAM is announced; it is taken in any case."""
     expire: Expire = NEVER
-    max_errors: int = 20
-    """Commands refused in one session before we hang up; Dovecot gives up after 20 as well."""
-    line_limit: int = COMMAND_LINE_LIMIT
-    """Octets of a command."""
 
 
 class Pop3Server(LineServer[Event]):

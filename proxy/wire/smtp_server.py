@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from proxy.wire import sasl
 from proxy.wire.dots import DotDecoder
-from proxy.wire.line_server import LineServer
+from proxy.wire.line_server import LineOffer, LineServer
 from proxy.wire.lines import TOO_LONG
 from proxy.wire.pop3_events import LoginEvent, ScramStart, StartTls, TooManyErrors
 from proxy.wire.smtp_events import Content, Data, Event, Hello, Mail, Quit, Rcpt, Reset
@@ -21,21 +21,11 @@ from proxy.wire.smtp_replies import reply_octets
 NAME = "pop3-sync-proxy"
 
 
-@dataclass(frozen=True, slots=True)
-class SmtpOffer:
-    """What the server offers on one connection, and how much it puts up with."""
-
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpOffer(LineOffer):
     starttls: bool
-    plaintext_login: bool
-    """Whether logins without TLS are taken."""
     max_message_size: int
     """Octets."""
-    scram: bool = False
-    """Whether SCRAM is announced; it is taken in any case."""
-    max_errors: int = 20
-    """Commands refused in one session before we hang up."""
-    line_limit: int = 1024
-    """Octets of a command."""
 
 
 class _Refused(Exception):
