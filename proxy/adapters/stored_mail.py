@@ -19,6 +19,7 @@ from typing import Protocol
 
 from proxy.adapters.blobs import blob_path
 from proxy.domain.errors import StoreUnavailable
+from proxy.domain.plain_text import printable
 
 HEADER_LIMIT = 64 * 1024
 """Octets of a message that are searched for its header."""
@@ -62,7 +63,7 @@ def _text(message: object, name: str) -> str:
     except Exception:
         # The standard parser has bugs on what spammers write.
         value = ""
-    return "".join(char if char.isprintable() else " " for char in value).strip()
+    return printable(value).strip()
 
 
 class Mailbox(Protocol):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from proxy.cli.common import Config, Json, ago, octets, operate, print_json, print_table
+from proxy.domain.plain_text import printable
 
 app = typer.Typer(help="Look at accounts and sync them.", no_args_is_help=True)
 
@@ -118,7 +119,7 @@ def _print_account(row: dict[str, Any]) -> None:
         typer.echo(f"  last sync failed {ago(row['failed_at'])}: {row['failure']}{again}")
     if sent := row["submission"]:
         # The text is upstream's: nothing of it may reach the terminal but characters.
-        text = "".join(char if char.isprintable() else " " for char in sent["answer"])
+        text = printable(sent["answer"])
         at = f"{sent['outcome']} {ago(sent['at'])}"
         typer.echo(f"  sends by {row['smtp']}; the last mail was {at}: {text}")
     elif row["smtp"]:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from email.header import Header
 from email.utils import format_datetime
 
-from proxy.domain.plain_text import one_line
+from proxy.domain.plain_text import one_line, printable
 
 DOMAIN = "pop3-sync-proxy.invalid"
 """RFC 2606 §2: nobody can have it, so an answer is refused at once and goes to no stranger."""
@@ -49,7 +49,7 @@ def compose(
     is left out.
     """
     plain = sender if _ADDRESS.fullmatch(sender) else ""
-    text = "\n".join(_printable(line) for line in body.split("\n")) + _SIGNATURE
+    text = "\n".join(printable(line).rstrip()[:LINE] for line in body.split("\n")) + _SIGNATURE
     headers = {
         "Date": format_datetime(datetime.fromtimestamp(at, UTC)),
         "Message-ID": f"<{_TOKEN.sub('', token)}@{plain.rpartition('@')[2] or DOMAIN}>",
@@ -76,7 +76,3 @@ def _unstructured(name: str, text: str) -> str:
     """Folded; as encoded words (RFC 2047) where it is not ASCII, or could be taken for such."""
     charset = "us-ascii" if text.isascii() and "=?" not in text else "utf-8"
     return Header(text, charset, header_name=name).encode(linesep="\r\n")
-
-
-def _printable(line: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in line).rstrip()[:LINE]

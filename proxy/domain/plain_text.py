@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 
-def one_line(text: str, limit: int) -> str:
-    """On one line, printable, at most `limit` characters.
+def printable(text: str) -> str:
+    """Controls, line separators, lone surrogates and the characters that reorder text become
+    spaces, one each."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
-    Controls, line separators, lone surrogates and the characters that reorder text become spaces.
-    """
-    words = "".join(c if c.isprintable() else " " for c in text[: 4 * limit]).split()
-    line = " ".join(words)
+
+def one_line(text: str, limit: int) -> str:
+    """On one line, printable, at most `limit` characters; spaces in a row become one."""
+    line = " ".join(printable(text[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -19,6 +19,7 @@ ITERATIONS = 4096
 """Of PBKDF2: the least RFC 7677 §4 allows. App passwords are random, so more would gain nothing."""
 
 SALT_OCTETS = 16
+NONCE_OCTETS = 18
 
 
 def new_app_password(entropy: Entropy) -> str:
@@ -28,6 +29,11 @@ def new_app_password(entropy: Entropy) -> str:
 def app_password_hash(password: bytes) -> bytes:
     """App passwords are random and long, so a fast hash keeps them."""
     return hashlib.sha256(password).digest()
+
+
+def new_nonce(entropy: Entropy) -> str:
+    """For SCRAM, on either side: printable, without a comma, and never used twice."""
+    return base64.b64encode(entropy.token(NONCE_OCTETS)).decode()
 
 
 class ScramSecrets:

@@ -7,7 +7,6 @@ account's password is compared with the configuration. Everything else is for `p
 from __future__ import annotations
 
 import asyncio
-import base64
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from proxy.services.credentials import (
     ITERATIONS,
     ScramSecrets,
     app_password_hash,
+    new_nonce,
     unpack,
 )
 from proxy.services.face import (
@@ -50,8 +50,6 @@ from proxy.services.pass_through import PassThrough
 from proxy.services.syncs import Syncs
 from proxy.services.throttle import Throttle
 from proxy.wire.pop3 import Expire
-
-NONCE_OCTETS = 18
 
 T = TypeVar("T")
 
@@ -209,7 +207,7 @@ class Logins:
         own = [all_own[name]] if name in all_own else []
         return ScramChallenge(
             username=username,
-            nonce=base64.b64encode(self._world.entropy.token(NONCE_OCTETS)).decode(),
+            nonce=new_nonce(self._world.entropy),
             salt=await self.scram_secrets.salt(name),
             iterations=ITERATIONS,
             candidates=(*(keys for keys, _ in found), *own),

@@ -16,10 +16,10 @@ from proxy.interfaces.store import Store
 from proxy.interfaces.submission import Answer, SmtpDialer, UpstreamSmtp
 from proxy.interfaces.world import World
 from proxy.services.account_login import AccountLogin
+from proxy.services.credentials import new_nonce
 from proxy.services.face import Sender, SendersDoor
 from proxy.services.secrets_said import secrets_of, without
 from proxy.services.smtp_login import log_in, sending_as
-from proxy.services.upstream_dial import new_nonce
 
 IDLE = 30.0
 """Seconds that a session is kept for the next mail of the same account."""
@@ -161,7 +161,7 @@ class Submissions:
         assert self._dialer is not None  # noqa: S101 - or nobody would come so far
         upstream = await self._dialer.open(server)
         try:
-            await log_in(upstream, server, credentials, new_nonce(self._world))
+            await log_in(upstream, server, credentials, new_nonce(self._world.entropy))
         except BaseException:
             upstream.abort()
             raise

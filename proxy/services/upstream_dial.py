@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 
 from proxy.domain.errors import UpstreamSilent
 from proxy.domain.model import Credentials
 from proxy.domain.policy import UpstreamServer
 from proxy.interfaces.world import UpstreamTls, World
+from proxy.services.credentials import new_nonce
 from proxy.services.stream import Stream
 from proxy.services.upstream import UpstreamSession
 from proxy.services.upstream_login import Attempts
@@ -16,8 +16,6 @@ from proxy.services.upstream_memory import ServerMemory, UpstreamMemory
 
 LOGIN_TIME = 300.0
 """Seconds from the connection to the login, however busily upstream talks."""
-
-NONCE_OCTETS = 18
 
 
 async def open_session(
@@ -36,7 +34,7 @@ async def open_session(
         async with asyncio.timeout(LOGIN_TIME):
             session = await connect(world, server, memory.server)
             try:
-                nonce = new_nonce(world)
+                nonce = new_nonce(world.entropy)
                 await Attempts(session, server, credentials, memory.login, nonce).make()
             except BaseException:
                 session.abort()
@@ -44,11 +42,6 @@ async def open_session(
     except TimeoutError:
         raise UpstreamSilent(f"no login within {LOGIN_TIME:.0f} seconds") from None
     return session
-
-
-def new_nonce(world: World) -> str:
-    """Printable, and never used twice."""
-    return base64.b64encode(world.entropy.token(NONCE_OCTETS)).decode()
 
 
 async def connect(

@@ -26,7 +26,7 @@ class UpstreamMail:
         self._sender = sender
         self._connection: Connection | None = None
         self._asking = False
-        """Whether something of ours has no answer yet."""
+        """Whether a command has no answer yet."""
         self._mail: bytes | None = None
         self._rcpts: list[bytes] = []
         """The commands that were accepted."""
@@ -140,10 +140,7 @@ class UpstreamMail:
             UpstreamUnreachable: it may have the mail.
         """
         assert self._connection is not None  # noqa: S101 - it has just been written to
-        self._asking = True
-        answer = await self._connection.end()
-        self._asking = False
-        return answer
+        return await self._connection.end()
 
     # --- the end --------------------------------------------------------------------------------
 

@@ -9,8 +9,9 @@ from proxy.domain.model import Credentials
 from proxy.domain.policy import SmtpServer, UpstreamServer
 from proxy.interfaces.submission import SmtpDialer
 from proxy.interfaces.world import World
+from proxy.services.credentials import new_nonce
 from proxy.services.smtp_login import log_in
-from proxy.services.upstream_dial import connect, new_nonce, open_session
+from proxy.services.upstream_dial import connect, open_session
 
 
 @dataclass(slots=True)
@@ -53,7 +54,7 @@ async def try_smtp(
         trial.offers = " ".join(session.offers)
         try:
             if credentials is not None:
-                await log_in(session, server, credentials, new_nonce(world))
+                await log_in(session, server, credentials, new_nonce(world.entropy))
         finally:
             await session.quit()
     except ProxyError as error:
