@@ -19,9 +19,9 @@ from proxy.interfaces.world import World
 from proxy.services.admin_messages import MessageCommands
 from proxy.services.admin_names import Names, Report, Row, unheard
 from proxy.services.credentials import ScramSecrets, app_password_hash, new_app_password
+from proxy.services.enrolment import since
 from proxy.services.import_seen import ImportSeen
 from proxy.services.janitor import Janitor
-from proxy.services.logins import since
 from proxy.services.maildrops import Maildrops
 from proxy.services.submissions import Submissions
 from proxy.services.syncs import Syncs

@@ -9,22 +9,18 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from proxy.domain.directory import Directory
 from proxy.domain.errors import (
-    AlreadyExists,
     BadLogin,
     ProxyError,
     TooManyFailures,
     TooManyRefusals,
 )
-from proxy.domain.facts import DeviceEnrolled, LoginPutOff, LoginRefused, Refusal
+from proxy.domain.facts import LoginPutOff, LoginRefused, Refusal
 from proxy.domain.login_name import candidates
-from proxy.domain.model import DEFAULT_DEVICE, Account, Device
-from proxy.domain.peers import device_of_address, device_of_host
-from proxy.domain.policy import AccountPolicy, IdentifyBy, backlog_age
+from proxy.domain.model import Account
 from proxy.domain.retention import expire_days
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
@@ -37,6 +33,7 @@ from proxy.services.credentials import (
     new_nonce,
     unpack,
 )
+from proxy.services.enrolment import Admitted, Enrolment
 from proxy.services.face import (
     CertificateProof,
     PasswordProof,
@@ -52,21 +49,6 @@ from proxy.services.throttle import Throttle
 from proxy.wire.pop3 import Expire
 
 T = TypeVar("T")
-
-
-def since(backlog: str, now: float) -> float | None:
-    """The `Device.since` of a device made now under this backlog policy."""
-    age = backlog_age(backlog)
-    return None if age is None else now - age
-
-
-@dataclass(frozen=True, slots=True)
-class _Admitted:
-    account: Account
-    device: Device | None
-    """The device whose own credential it was; None: the account's password."""
-    password: bytes | None = field(default=None, repr=False)
-    """That, where it is upstream's and the configuration does not know it."""
 
 
 def _what_was_tried(proof: Proof) -> bytes:
@@ -100,6 +82,7 @@ class Logins:
         self._syncs = syncs
         self._maildrops = maildrops
         self._throttle = throttle
+        self._enrolment = Enrolment(world, store, observer)
         self._pass_through = PassThrough(world, store, directory, syncs, throttle)
         self.scram_secrets = ScramSecrets(store, world.entropy)
 
@@ -134,7 +117,7 @@ class Logins:
         self,
         proof: Proof,
         peer: str,
-        then: Callable[[_Admitted, str | None, str], Awaitable[T]],
+        then: Callable[[Admitted, str | None, str], Awaitable[T]],
         *,
         fresh: bool,
     ) -> T:
@@ -162,28 +145,21 @@ class Logins:
             raise
 
     async def _open_maildrop(
-        self, admitted: _Admitted, asked: str | None, peer: str
+        self, admitted: Admitted, asked: str | None, peer: str
     ) -> DeviceMaildrop:
         account = admitted.account
         policy = self._directory.policy(account.name)
-        name = await self._device_name(admitted, asked, policy, peer)
-        device = await self._device(admitted, name or DEFAULT_DEVICE, policy)
+        device = await self._enrolment.of_reader(admitted, asked, policy, peer)
         declared = self._directory.declared(account.name)
         if declared is not None:
             await self._syncs.wait_fresh(account.name, declared.credentials)
         self._throttle.succeeded(peer, account.name)
         return await self._maildrops.open(account, device, policy)
 
-    async def _sender(self, admitted: _Admitted, asked: str | None, peer: str) -> Sender:
+    async def _sender(self, admitted: Admitted, asked: str | None, peer: str) -> Sender:
         account = admitted.account
         policy = self._directory.policy(account.name)
-        name = await self._device_name(admitted, asked, policy, peer)
-        device: Device | None
-        if name is None and policy.devices.enrol == "auto":
-            # A device that nobody named is not made for having sent: mail would wait for it.
-            device = await self._store.device(account.id, DEFAULT_DEVICE)
-        else:
-            device = await self._device(admitted, name or DEFAULT_DEVICE, policy)
+        device = await self._enrolment.of_sender(admitted, asked, policy, peer)
         self._throttle.succeeded(peer, account.name)
         return Sender(account, device, device.name if device else "", admitted.password)
 
@@ -235,13 +211,13 @@ class Logins:
 
     # --- the account ----------------------------------------------------------------------------
 
-    async def _admit(self, proof: Proof, name: str, peer: str, *, fresh: bool) -> _Admitted:
+    async def _admit(self, proof: Proof, name: str, peer: str, *, fresh: bool) -> Admitted:
         match proof:
             case CertificateProof(fingerprint=fingerprint):
                 found = await self._store.device_by_certificate(fingerprint)
                 if found is None:
                     raise BadLogin("the certificate of no device")
-                return _Admitted(*found)
+                return Admitted(*found)
             case ScramProof(challenge, candidate):
                 return await self._admit_scram(challenge, candidate, name)
             case PasswordProof(password=password):
@@ -249,93 +225,38 @@ class Logins:
 
     async def _admit_scram(
         self, challenge: ScramChallenge, candidate: int | None, name: str
-    ) -> _Admitted:
+    ) -> Admitted:
         if candidate is None:
             raise BadLogin("wrong password")
         device_name = challenge.devices[candidate]
         if device_name is None:
-            return _Admitted(await self._declared_account(name), None)
+            return Admitted(await self._declared_account(name), None)
         account = await self._store.account(name)
         device = await self._store.device(account.id, device_name) if account else None
         if account is None or device is None:
             raise BadLogin("the device was removed")
-        return _Admitted(account, device)
+        return Admitted(account, device)
 
     async def _admit_password(
         self, name: str, password: bytes, peer: str, *, fresh: bool
-    ) -> _Admitted:
+    ) -> Admitted:
         account = await self._store.account(name)
         if account is not None and len(password) == APP_PASSWORD_LENGTH:
             device = await self._store.device_by_app_password(
                 account.id, app_password_hash(password)
             )
             if device is not None:
-                return _Admitted(account, device)
+                return Admitted(account, device)
         declared = self._directory.declared(name)
         if declared is not None:
             own = declared.credentials.password
             if not own or not hmac.compare_digest(password, own):
                 raise BadLogin("wrong password")
-            return _Admitted(await self._declared_account(name), None)
+            return Admitted(await self._declared_account(name), None)
         if not self._directory.pass_through:
             raise BadLogin("unknown account")
         account = await self._pass_through.admit(name, account, password, peer, fresh=fresh)
-        return _Admitted(account, None, password)
+        return Admitted(account, None, password)
 
     async def _declared_account(self, name: str) -> Account:
         return await self._store.ensure_account(name, declared=True, at=self._world.clock.now())
-
-    # --- the device -----------------------------------------------------------------------------
-
-    async def _device_name(
-        self, admitted: _Admitted, asked: str | None, policy: AccountPolicy, peer: str
-    ) -> str | None:
-        """None: nothing names it."""
-        own = admitted.device
-        for way in policy.devices.identify_by:
-            name = await self._named_by(way, own, asked, peer)
-            if name is not None:
-                return name
-        return own.name if own else None
-
-    async def _device(self, admitted: _Admitted, name: str, policy: AccountPolicy) -> Device:
-        own = admitted.device
-        if own is None:
-            return await self._found_or_made(admitted.account, name, policy)
-        if name.lower() != own.name.lower():
-            raise BadLogin("the credential of another device")
-        return own
-
-    async def _named_by(
-        self, way: IdentifyBy, own: Device | None, asked: str | None, peer: str
-    ) -> str | None:
-        match way:
-            case "login":
-                return asked
-            case "app-password":
-                return own.name if own else None
-            case "address":
-                return device_of_address(peer)
-            case "reverse-name":
-                host = await self._world.network.host_name(peer)
-                return device_of_host(host) if host else None
-
-    async def _found_or_made(self, account: Account, name: str, policy: AccountPolicy) -> Device:
-        device = await self._store.device(account.id, name)
-        if device is not None:
-            return device
-        if policy.devices.enrol == "closed":
-            raise BadLogin(f"no device {name}, and enrolment is closed")
-        now = self._world.clock.now()
-        try:
-            device = await self._store.add_device(
-                account.id, name, since=since(policy.devices.backlog, now), at=now
-            )
-        except AlreadyExists:
-            # Two first logins at once: the other one made it.
-            device = await self._store.device(account.id, name)
-            if device is None:
-                raise
-            return device
-        self._observer.observe(DeviceEnrolled(account.name, device.name))
-        return device
