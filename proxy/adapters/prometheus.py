@@ -38,6 +38,7 @@ from proxy.domain.facts import (
     LoggedIn,
     LoginPutOff,
     LoginRefused,
+    LoginUnasked,
     MessageFetched,
     MessageSkipped,
     Purged,
@@ -47,6 +48,7 @@ from proxy.domain.facts import (
     SyncFinished,
     TroubleBegan,
     UidlsChanged,
+    Unasked,
     Unexpected,
     UpstreamLoggedIn,
 )
@@ -54,7 +56,8 @@ from proxy.domain.survey import AccountState, Load, Space
 from proxy.domain.trouble import TroubleKind
 
 ACCEPTED, UNAVAILABLE = "accepted", "unavailable"
-"""Results of logins, beside those of `Refusal`; the second for who is told to try again later."""
+"""Results of logins, beside `Refusal` and `Unasked`; the second for who is told to try again
+later."""
 
 # Upper bounds in seconds.
 SESSION_BUCKETS = (0.005, 0.02, 0.1, 0.5, 2, 10, 30, 120, 600, 3600)
@@ -118,7 +121,7 @@ class PrometheusObserver:
         # A series that appears with its first event shows no rate for it.
         for ended in get_args(Ending):
             self._sessions.labels(ended)
-        for result in (ACCEPTED, UNAVAILABLE, *get_args(Refusal)):
+        for result in (ACCEPTED, UNAVAILABLE, *get_args(Refusal), *get_args(Unasked)):
             self._logins.labels(result)
         for command in get_args(Command):
             self._commands.labels(command)
@@ -227,6 +230,8 @@ class PrometheusObserver:
                 self._logins.labels(UNAVAILABLE).inc()
             case LoginRefused():
                 self._logins.labels(fact.refusal).inc()
+            case LoginUnasked():
+                self._logins.labels(fact.why).inc()
             case DeviceEnrolled():
                 self._enrolled.inc()
             case SyncFinished():

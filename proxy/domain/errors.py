@@ -52,6 +52,11 @@ class TooManyFailures(Temporary):
         """Seconds."""
 
 
+class NotJudged(Temporary):
+    """Nobody can judge the login now. The one thing that somebody is told who has proved nothing,
+    whatever the cause, so that it tells nothing of the account."""
+
+
 class TooManyRefusals(Temporary):
     """Upstream has refused so many logins of late that it is not to be asked again now."""
 
@@ -119,6 +124,10 @@ class Refusal(ProxyError):
 
 class BadLogin(Refusal):
     """Unknown account, wrong password, or a device that may not log in."""
+
+
+class KnownWrong(BadLogin):
+    """A password that upstream has refused a short while ago."""
 
 
 class NoSuchMessage(Refusal):

@@ -25,7 +25,8 @@ Ending = Literal[
 not take what it asked for, by a fault on either side, by a broken handshake, by the proxy stopping;
 the others are limits that the peer ran into."""
 
-Refusal = Literal["credentials", "too_many_failures", "too_many_upstream"]
+Refusal = Literal["credentials", "too_many_failures"]
+Unasked = Literal["refused_lately", "too_many_upstream"]
 """Why a login was refused: it is not to be accepted; too many failed from that address; or upstream
 has refused too many to be asked again."""
 
@@ -157,6 +158,18 @@ class LoginRefused:
     account: str
     """The login name as it was given."""
     refusal: Refusal
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoginUnasked:
+    """Refused without asking upstream. No sign of an attack by who is refused: it may be a program
+    with an old password, or an owner whose tries others have used up."""
+
+    peer: str
+    account: str
+    """The login name as it was given."""
+    why: Unasked
     reason: str
 
 
@@ -322,6 +335,7 @@ Fact = (
     | LoggedIn
     | LoginPutOff
     | LoginRefused
+    | LoginUnasked
     | DeviceEnrolled
     | UpstreamLoggedIn
     | MessageFetched

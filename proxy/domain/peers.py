@@ -34,8 +34,31 @@ def neighbourhood(peer: str) -> str:
     """What limits count as one peer: an IPv4 address, or the /64 that one household gets."""
     address = parse_address(peer)
     if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((address, 64), strict=False))
+        return _network(address, 64)
     return str(address) if address else peer
+
+
+@lru_cache(maxsize=CACHED)
+def wider_networks(peer: str) -> tuple[str, ...]:
+    """Who may have many neighbourhoods: the /56 and the /48 that providers give to one customer.
+    Nothing of IPv4, where a neighbour is somebody else."""
+    address = parse_address(peer)
+    if not isinstance(address, ipaddress.IPv6Address):
+        return ()
+    return tuple(_network(address, length) for length in (56, 48))
+
+
+@lru_cache(maxsize=CACHED)
+def region(peer: str) -> str:
+    """The /48 or the IPv4 /24 of an address, within which one may move about cheaply."""
+    address = parse_address(peer)
+    if address is None:
+        return peer
+    return _network(address, 48 if isinstance(address, ipaddress.IPv6Address) else 24)
+
+
+def _network(address: IPAddress, length: int) -> str:
+    return str(ipaddress.ip_network((address, length), strict=False))
 
 
 def is_loopback(peer: str) -> bool:

@@ -17,6 +17,7 @@ from proxy.interfaces.world import World
 from proxy.services.account_login import AccountLogin
 from proxy.services.admin import Admin
 from proxy.services.face import Face
+from proxy.services.gate import Gate
 from proxy.services.janitor import Janitor
 from proxy.services.logins import Logins
 from proxy.services.maildrops import Maildrops
@@ -26,7 +27,6 @@ from proxy.services.smtp_session import SmtpSession
 from proxy.services.submissions import Submissions
 from proxy.services.survey import Surveyor
 from proxy.services.syncs import Syncs
-from proxy.services.throttle import Throttle
 from proxy.services.tokens import KeptSecrets
 
 IMPLEMENTATION = f"pop3-sync-proxy/{__version__}"
@@ -55,10 +55,8 @@ class Core:
         login = AccountLogin(world, observer, directory, self._kept)
         self.syncs = Syncs(world, store, observer, directory, login)
         maildrops = Maildrops(store, world.clock, observer)
-        self._throttle = Throttle(limits, world.entropy.token(32))
-        self.logins = Logins(
-            world, store, observer, directory, self.syncs, maildrops, self._throttle
-        )
+        self._gate = Gate(limits, world.entropy.token(32))
+        self.logins = Logins(world, store, observer, directory, self.syncs, maildrops, self._gate)
         self.submissions = Submissions(
             world,
             store,
@@ -110,7 +108,7 @@ class Core:
         self._face = replace(self._face, policy=policy, limits=limits)
         self.sessions.limits = self.smtp_sessions.limits = limits
         self.submissions.limits = submission
-        self._throttle.follow(limits)
+        self._gate.follow(limits)
 
     def load(self) -> Load:
         return Load(

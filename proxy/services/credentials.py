@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Entropy
@@ -12,8 +13,8 @@ from proxy.wire.scram import ScramKeys, scram_keys
 
 APP_PASSWORD_OCTETS = 20
 """160 random bits."""
-APP_PASSWORD_LENGTH = 32
-"""Lower-case letters and digits that the bits are written in, base32."""
+_APP_PASSWORD = re.compile(rb"[a-z2-7]{32}")
+"""The bits in base32, in lower case."""
 
 ITERATIONS = 4096
 """Of PBKDF2: the least RFC 7677 §4 allows. App passwords are random, so more would gain nothing."""
@@ -24,6 +25,10 @@ NONCE_OCTETS = 18
 
 def new_app_password(entropy: Entropy) -> str:
     return base64.b32encode(entropy.token(APP_PASSWORD_OCTETS)).decode().lower()
+
+
+def has_form_of_app_password(password: bytes) -> bool:
+    return _APP_PASSWORD.fullmatch(password) is not None
 
 
 def app_password_hash(password: bytes) -> bytes:

@@ -12,6 +12,7 @@ from proxy.domain.policy import AccountPolicy, IdentifyBy, backlog_age
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
+from proxy.services.sync_run import SyncRun
 
 
 def since(backlog: str, now: float) -> float | None:
@@ -29,6 +30,8 @@ class Admitted:
     """The device whose own credential it was; None: the account's password."""
     password: bytes | None = field(default=None, repr=False)
     """That, where it is upstream's and the configuration does not know it."""
+    run: SyncRun | None = None
+    """The sync that upstream accepted the password in."""
 
 
 class Enrolment:

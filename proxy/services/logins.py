@@ -1,38 +1,26 @@
-"""Who may log in, and as which device.
-
-An app password or a client certificate is looked up first and never goes upstream. A declared
-account's password is compared with the configuration. Everything else is for `pass_through`.
-"""
+"""Who may log in, and as which device: the gate, the judge behind it, and what is opened then."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import TypeVar
 
 from proxy.domain.directory import Directory
 from proxy.domain.errors import (
     BadLogin,
+    KnownWrong,
     ProxyError,
     TooManyFailures,
     TooManyRefusals,
 )
-from proxy.domain.facts import LoginPutOff, LoginRefused, Refusal
+from proxy.domain.facts import Fact, LoginPutOff, LoginRefused, LoginUnasked
 from proxy.domain.login_name import candidates
-from proxy.domain.model import Account
 from proxy.domain.retention import expire_days
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
-from proxy.services.credentials import (
-    APP_PASSWORD_LENGTH,
-    ITERATIONS,
-    ScramSecrets,
-    app_password_hash,
-    new_nonce,
-    unpack,
-)
 from proxy.services.enrolment import Admitted, Enrolment
 from proxy.services.face import (
     CertificateProof,
@@ -42,22 +30,34 @@ from proxy.services.face import (
     ScramProof,
     Sender,
 )
+from proxy.services.gate import Attempt, Gate
+from proxy.services.judge import Judge
 from proxy.services.maildrops import DeviceMaildrop, Maildrops
 from proxy.services.pass_through import PassThrough
 from proxy.services.syncs import Syncs
-from proxy.services.throttle import Throttle
 from proxy.wire.pop3 import Expire
 
 T = TypeVar("T")
 
 
+async def _until(moment: float) -> None:
+    """`moment` is the loop's time."""
+    await asyncio.sleep(moment - asyncio.get_running_loop().time())
+
+
+def _username(proof: Proof) -> str:
+    return proof.challenge.username if isinstance(proof, ScramProof) else proof.username
+
+
 def _what_was_tried(proof: Proof) -> bytes:
-    """Equal for two tries of the same secret; what a SCRAM proof was made of nobody knows."""
+    """See `Attempt.secret`."""
     match proof:
         case PasswordProof(password=password):
             return password
-        case ScramProof(challenge=challenge):
-            return challenge.nonce.encode()
+        case ScramProof(challenge, candidate):
+            if candidate is None:
+                return challenge.nonce.encode()
+            return challenge.candidates[candidate].stored_key
         case CertificateProof(fingerprint=fingerprint):
             return fingerprint
 
@@ -73,7 +73,7 @@ class Logins:
         directory: Directory,
         syncs: Syncs,
         maildrops: Maildrops,
-        throttle: Throttle,
+        gate: Gate,
     ) -> None:
         self._world = world
         self._store = store
@@ -81,10 +81,11 @@ class Logins:
         self._directory = directory
         self._syncs = syncs
         self._maildrops = maildrops
-        self._throttle = throttle
+        self._gate = gate
         self._enrolment = Enrolment(world, store, observer)
-        self._pass_through = PassThrough(world, store, directory, syncs, throttle)
-        self.scram_secrets = ScramSecrets(store, world.entropy)
+        self._pass_through = PassThrough(world, store, directory, syncs, gate)
+        self._judge = Judge(world, store, directory, gate, self._pass_through)
+        self.scram_secrets = self._judge.scram_secrets
 
     @property
     def expire(self) -> Expire:
@@ -103,7 +104,7 @@ class Logins:
             BadLogin: the account, the device or the password is not to be accepted.
             Temporary: nobody can judge the password now.
         """
-        return await self._judge(proof, peer, self._open_maildrop, fresh=True)
+        return await self._let_in(proof, peer, self._open_maildrop)
 
     async def sender(self, proof: Proof, peer: str) -> Sender:
         """Check the credentials of somebody who wants to send.
@@ -111,94 +112,99 @@ class Logins:
         Raises:
             ProxyError: as `login`.
         """
-        return await self._judge(proof, peer, self._sender, fresh=False)
+        return await self._let_in(proof, peer, self._sender)
 
-    async def _judge(
+    async def _let_in(
         self,
         proof: Proof,
         peer: str,
-        then: Callable[[Admitted, str | None, str], Awaitable[T]],
-        *,
-        fresh: bool,
+        then: Callable[[Admitted, str | None, Attempt], Awaitable[T]],
     ) -> T:
-        """`then` is given who was admitted, the device that was asked for, and the peer."""
-        username = proof.challenge.username if isinstance(proof, ScramProof) else proof.username
+        """`then` is given who was admitted, and the device that was asked for."""
+        username = _username(proof)
         came = asyncio.get_running_loop().time()
         name, asked = await self._resolve(username)
-        if isinstance(proof, PasswordProof):
-            came += await self._turn(peer, name, username)
+        account = await self._store.account(name)
+        attempt = Attempt(
+            peer,
+            name,
+            account is not None,
+            _what_was_tried(proof),
+            self._judge.stamp(name, account),
+            came,
+        )
         try:
-            admitted = await self._admit(proof, name, peer, fresh=fresh)
-            if username and name != admitted.account.name:
-                raise BadLogin("the certificate of another account")
-            return await then(admitted, asked, peer)
-        except BadLogin as error:
-            self._refused(peer, username, "credentials", error)
-            await self._throttle.failed(peer, name, _what_was_tried(proof), came)
-            raise
-        except TooManyRefusals as error:
-            self._refused(peer, username, "too_many_upstream", error)
-            raise
+            admitted = await self._admit(proof, username, attempt)
         except ProxyError as error:
-            put_off = LoginPutOff(peer, username, type(error).__name__, str(error))
-            self._observer.observe(put_off)
+            answer_at = self._gate.answer_at(attempt, error, self._judging_host)
+            self._gate.failed(attempt, answer_at)
+            self._tell(peer, username, error)
+            said = self._gate.said(attempt, error, self._judging_host)
+            await _until(answer_at)
+            raise said from None
+        try:
+            return await then(admitted, asked, attempt)
+        except ProxyError as error:
+            self._tell(peer, username, error)
+            if isinstance(error, BadLogin):
+                await _until(self._gate.answer_at(attempt, error, self._judging_host))
             raise
 
+    async def _admit(self, proof: Proof, username: str, attempt: Attempt) -> Admitted:
+        # Nobody guesses a certificate, so there is nothing to wait for.
+        is_certificate = isinstance(proof, CertificateProof)
+        async with nullcontext() if is_certificate else self._gate.turn(attempt):
+            admitted = await self._judge.admit(proof, attempt)
+            account = admitted.account
+            if username and attempt.account != account.name:
+                raise BadLogin("the certificate of another account")
+            if not is_certificate:
+                self._gate.succeeded(attempt, self._judge.stamp(account.name, account))
+            return admitted
+
+    @property
+    def _judging_host(self) -> str | None:
+        """The upstream that judges names nobody knows here."""
+        directory = self._directory
+        return directory.default.upstream.host if directory.pass_through else None
+
+    def _tell(self, peer: str, username: str, error: ProxyError) -> None:
+        fact: Fact
+        match error:
+            case TooManyRefusals():
+                fact = LoginUnasked(peer, username, "too_many_upstream", str(error))
+            case KnownWrong():
+                fact = LoginUnasked(peer, username, "refused_lately", str(error))
+            case TooManyFailures():
+                fact = LoginRefused(peer, username, "too_many_failures", str(error))
+            case BadLogin():
+                fact = LoginRefused(peer, username, "credentials", str(error))
+            case _:
+                fact = LoginPutOff(peer, username, type(error).__name__, str(error))
+        self._observer.observe(fact)
+
     async def _open_maildrop(
-        self, admitted: Admitted, asked: str | None, peer: str
+        self, admitted: Admitted, asked: str | None, attempt: Attempt
     ) -> DeviceMaildrop:
         account = admitted.account
         policy = self._directory.policy(account.name)
-        device = await self._enrolment.of_reader(admitted, asked, policy, peer)
+        device = await self._enrolment.of_reader(admitted, asked, policy, attempt.peer)
         declared = self._directory.declared(account.name)
         if declared is not None:
             await self._syncs.wait_fresh(account.name, declared.credentials)
-        self._throttle.succeeded(peer, account.name)
+        elif admitted.password is not None:
+            await self._pass_through.freshen(admitted, attempt)
         return await self._maildrops.open(account, device, policy)
 
-    async def _sender(self, admitted: Admitted, asked: str | None, peer: str) -> Sender:
+    async def _sender(self, admitted: Admitted, asked: str | None, attempt: Attempt) -> Sender:
         account = admitted.account
         policy = self._directory.policy(account.name)
-        device = await self._enrolment.of_sender(admitted, asked, policy, peer)
-        self._throttle.succeeded(peer, account.name)
+        device = await self._enrolment.of_sender(admitted, asked, policy, attempt.peer)
         return Sender(account, device, device.name if device else "", admitted.password)
 
     async def scram(self, username: str, peer: str) -> ScramChallenge:
         name, _ = await self._resolve(username)
-        await self._turn(peer, name, username)
-        account = await self._store.account(name)
-        found = [
-            (unpack(device.scram_keys), device.name)
-            for device in (await self._store.devices(account.id) if account else [])
-            if device.scram_keys is not None
-        ]
-        # For all accounts at once: the first challenge of one must not take longer than another's.
-        all_own = {
-            declared.name: await self.scram_secrets.own(
-                declared.name, declared.credentials.password
-            )
-            for declared in self._directory.all_declared()
-            if declared.credentials.password
-        }
-        own = [all_own[name]] if name in all_own else []
-        return ScramChallenge(
-            username=username,
-            nonce=new_nonce(self._world.entropy),
-            salt=await self.scram_secrets.salt(name),
-            iterations=ITERATIONS,
-            candidates=(*(keys for keys, _ in found), *own),
-            devices=(*(device for _, device in found), *(None for _ in own)),
-        )
-
-    async def _turn(self, peer: str, name: str, username: str) -> float:
-        try:
-            return await self._throttle.turn(peer, name)
-        except TooManyFailures as error:
-            self._refused(peer, username, "too_many_failures", error)
-            raise
-
-    def _refused(self, peer: str, username: str, refusal: Refusal, error: Exception) -> None:
-        self._observer.observe(LoginRefused(peer, username, refusal, str(error)))
+        return await self._judge.challenge(username, name)
 
     async def _resolve(self, username: str) -> tuple[str, str | None]:
         """Account and device a login name means; the account need not exist yet."""
@@ -208,55 +214,3 @@ class Logins:
             if self._directory.declared(name) or await self._store.account(name):
                 return name, device
         return pairs[-1]
-
-    # --- the account ----------------------------------------------------------------------------
-
-    async def _admit(self, proof: Proof, name: str, peer: str, *, fresh: bool) -> Admitted:
-        match proof:
-            case CertificateProof(fingerprint=fingerprint):
-                found = await self._store.device_by_certificate(fingerprint)
-                if found is None:
-                    raise BadLogin("the certificate of no device")
-                return Admitted(*found)
-            case ScramProof(challenge, candidate):
-                return await self._admit_scram(challenge, candidate, name)
-            case PasswordProof(password=password):
-                return await self._admit_password(name, password, peer, fresh=fresh)
-
-    async def _admit_scram(
-        self, challenge: ScramChallenge, candidate: int | None, name: str
-    ) -> Admitted:
-        if candidate is None:
-            raise BadLogin("wrong password")
-        device_name = challenge.devices[candidate]
-        if device_name is None:
-            return Admitted(await self._declared_account(name), None)
-        account = await self._store.account(name)
-        device = await self._store.device(account.id, device_name) if account else None
-        if account is None or device is None:
-            raise BadLogin("the device was removed")
-        return Admitted(account, device)
-
-    async def _admit_password(
-        self, name: str, password: bytes, peer: str, *, fresh: bool
-    ) -> Admitted:
-        account = await self._store.account(name)
-        if account is not None and len(password) == APP_PASSWORD_LENGTH:
-            device = await self._store.device_by_app_password(
-                account.id, app_password_hash(password)
-            )
-            if device is not None:
-                return Admitted(account, device)
-        declared = self._directory.declared(name)
-        if declared is not None:
-            own = declared.credentials.password
-            if not own or not hmac.compare_digest(password, own):
-                raise BadLogin("wrong password")
-            return Admitted(await self._declared_account(name), None)
-        if not self._directory.pass_through:
-            raise BadLogin("unknown account")
-        account = await self._pass_through.admit(name, account, password, peer, fresh=fresh)
-        return Admitted(account, None, password)
-
-    async def _declared_account(self, name: str) -> Account:
-        return await self._store.ensure_account(name, declared=True, at=self._world.clock.now())

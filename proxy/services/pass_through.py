@@ -7,14 +7,13 @@ without asking it first.
 from __future__ import annotations
 
 import asyncio
-import hmac
-from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import replace
 
 from proxy.domain.directory import Directory
 from proxy.domain.errors import (
     BadLogin,
+    KnownWrong,
     ProxyError,
     UpstreamRefusedLogin,
     UpstreamUnreachable,
@@ -22,120 +21,126 @@ from proxy.domain.errors import (
 from proxy.domain.model import Account, Credentials
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
+from proxy.services.enrolment import Admitted
+from proxy.services.gate import Attempt, Gate, Guess
 from proxy.services.sync_run import SyncRun
-from proxy.services.syncs import Syncs
-from proxy.services.throttle import Throttle
+from proxy.services.syncs import GUESS_TIME, Syncs
 
-UPSTREAM_WAIT = 45.0
-"""Seconds a login waits for upstream to judge a password that nothing else can judge."""
-
-REMEMBERED = 1024
-REMEMBER_SECONDS = 900.0
-"""Accepted passwords spared another Argon2 hash, and for how long."""
+UPSTREAM_WAIT = GUESS_TIME
+"""Seconds a login waits for upstream to judge a password that nothing else can judge, the time in
+line included."""
 
 
 class PassThrough:
     def __init__(
-        self, world: World, store: Store, directory: Directory, syncs: Syncs, throttle: Throttle
+        self, world: World, store: Store, directory: Directory, syncs: Syncs, gate: Gate
     ) -> None:
         self._world = world
         self._store = store
         self._directory = directory
         self._syncs = syncs
-        self._throttle = throttle
-        self._remembered = _Remembered(world.entropy.token(32))
+        self._gate = gate
+        self._dummy: str | None = None
+        """A verifier of no password, for accounts that have none: they take as long."""
 
-    async def admit(
-        self, name: str, account: Account | None, password: bytes, peer: str, *, fresh: bool
-    ) -> Account:
-        """The account of this login name; with `fresh`, synced if that is due.
+    async def admit(self, attempt: Attempt, account: Account | None, password: bytes) -> Admitted:
+        """The account of this name.
 
         Raises:
             BadLogin: upstream refuses the password.
             Temporary: nobody can judge it now.
         """
-        credentials = Credentials(name, password)
-        if account is not None and await self._verified(account, password):
-            run = await self._syncs.wait_fresh(name, credentials) if fresh else None
-            if run is not None and run.credentials == credentials:
-                if _refused(run):
-                    await self._forget(account)
-                    raise BadLogin("upstream no longer accepts the password")
-                if not run.finished.done():
-                    run.finished.add_done_callback(lambda _: self._after_login(name, run))
-            return account
-        return await self._ask_upstream(name, credentials, peer)
+        if self._gate.was_refused(attempt):
+            raise KnownWrong("upstream has refused this password a short while ago")
+        verified = await self._verified(attempt, account, password)
+        if account is not None and verified:
+            return Admitted(account, None, password)
+        return await self._ask_upstream(attempt, password)
 
-    async def _ask_upstream(self, name: str, credentials: Credentials, peer: str) -> Account:
-        run = await self._syncs.own_run(name, credentials)
-        if run is None:
-            host = self._directory.policy(name).upstream.host
-            guess = self._throttle.ask_upstream(peer, name, host)
-            run = self._syncs.start(name, credentials)
-            run.accepted.add_done_callback(guess.settle)
+    async def freshen(self, admitted: Admitted, attempt: Attempt) -> None:
+        """Sync if that is due, and wait for it as long as a login may.
+
+        Raises:
+            BadLogin: upstream no longer accepts the password.
+        """
+        account, password = admitted.account, admitted.password
+        assert password is not None  # noqa: S101 - it is what was admitted
+        credentials = Credentials(account.name, password)
+        if admitted.run is not None:
+            await self._syncs.wait(admitted.run, account.name)
+            return
+        run = await self._syncs.wait_fresh(account.name, credentials)
+        if run is None or run.credentials != credentials:
+            return
+        if _refused(run):
+            await self._forget(account, attempt)
+            raise BadLogin("upstream no longer accepts the password")
+        if not run.finished.done():
+            run.finished.add_done_callback(lambda _: self._after_login(account, attempt, run))
+
+    async def _ask_upstream(self, attempt: Attempt, password: bytes) -> Admitted:
+        credentials = Credentials(attempt.account, password)
         try:
             async with asyncio.timeout(UPSTREAM_WAIT):
+                run = await self._run(attempt, credentials)
                 account = await asyncio.shield(run.accepted)
         except TimeoutError:
             raise UpstreamUnreachable("upstream takes too long to judge the login") from None
         except UpstreamRefusedLogin:
             raise BadLogin("upstream refuses the password") from None
-        verifier = await self._world.passwords.hash(credentials.password)
+        verifier = await self._world.passwords.hash(password)
         await self._store.set_verifier(account.id, verifier)
-        account = replace(account, verifier=verifier)
-        self._remembered.add(account, credentials.password)
-        await self._syncs.wait(run, name)
-        return account
+        return Admitted(replace(account, verifier=verifier), None, password, run)
 
-    async def _verified(self, account: Account, password: bytes) -> bool:
-        if account.verifier is None:
-            return False
-        if self._remembered.has(account, password):
-            return True
-        if not await self._world.passwords.verify(account.verifier, password):
-            return False
-        self._remembered.add(account, password)
-        return True
+    async def _run(self, attempt: Attempt, credentials: Credentials) -> SyncRun:
+        """The run that these are judged by: the one under way, or one that is begun."""
+        run = self._syncs.asked(attempt.account, credentials)
+        if run is not None:
+            return run
+        host = self._directory.policy(attempt.account).upstream.host
+        guess = await self._gate.ask(attempt, host)
+        run = self._syncs.asked(attempt.account, credentials)
+        if run is not None:
+            guess.settle(counts=False)
+            return run
+        known = self._gate.proved_from(attempt)
+        run = self._syncs.ask(attempt.account, credentials, known_place=known)
+        run.accepted.add_done_callback(lambda _: self._settle(guess, attempt, run))
+        return run
 
-    def _after_login(self, name: str, run: SyncRun) -> None:
+    def _settle(self, guess: Guess, attempt: Attempt, run: SyncRun) -> None:
+        error = run.accepted.exception()
+        refused = isinstance(error, UpstreamRefusedLogin)
+        if refused:
+            self._gate.was_wrong(attempt)
+        guess.answered(verdict=refused or error is None, counts=error is not None and run.shown)
+
+    async def _verified(self, attempt: Attempt, account: Account | None, password: bytes) -> bool:
+        if account is not None and account.verifier is not None:
+            if self._gate.remembers(attempt):
+                return True
+            return await self._world.passwords.verify(account.verifier, password)
+        if self._dummy is None:
+            self._dummy = await self._world.passwords.hash(self._world.entropy.token(32))
+        await self._world.passwords.verify(self._dummy, password)
+        return False
+
+    def _after_login(self, account: Account, attempt: Attempt, run: SyncRun) -> None:
         """A sync that a login no longer waited for has ended."""
         if _refused(run):
-            self._syncs.spawn(self._forget_name(name, run.credentials.password))
+            self._syncs.spawn(self._forget_quietly(account, attempt))
 
-    async def _forget_name(self, name: str, password: bytes) -> None:
+    async def _forget_quietly(self, account: Account, attempt: Attempt) -> None:
         with suppress(ProxyError):
-            account = await self._store.account(name)
-            if account is not None and await self._verified(account, password):
-                await self._forget(account)
+            await self._forget(account, attempt)
 
-    async def _forget(self, account: Account) -> None:
+    async def _forget(self, account: Account, attempt: Attempt) -> None:
         """Upstream has refused the password that the verifier stands for."""
-        await self._store.set_verifier(account.id, None)
+        self._gate.was_wrong(attempt)
+        current = await self._store.account(account.name)
+        if current is not None and current.verifier == account.verifier:
+            await self._store.set_verifier(account.id, None)
 
 
 def _refused(run: SyncRun) -> bool:
     return run.finished.done() and isinstance(run.finished.exception(), UpstreamRefusedLogin)
-
-
-class _Remembered:
-    """Passwords verified lately, as keyed hashes that mean nothing outside the process."""
-
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-        self._until: OrderedDict[bytes, float] = OrderedDict()
-
-    def has(self, account: Account, password: bytes) -> bool:
-        until = self._until.get(self._tag(account, password))
-        return until is not None and asyncio.get_running_loop().time() < until
-
-    def add(self, account: Account, password: bytes) -> None:
-        tag = self._tag(account, password)
-        self._until[tag] = asyncio.get_running_loop().time() + REMEMBER_SECONDS
-        self._until.move_to_end(tag)
-        if len(self._until) > REMEMBERED:
-            self._until.popitem(last=False)
-
-    def _tag(self, account: Account, password: bytes) -> bytes:
-        # The verifier is part of it: a password remembered under a dropped one is forgotten.
-        name = f"{account.id}\0{account.verifier}\0".encode()
-        return hmac.digest(self._key, name + password, "sha256")

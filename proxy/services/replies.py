@@ -5,6 +5,7 @@ from __future__ import annotations
 from proxy.domain.errors import (
     BadLogin,
     NoSuchMessage,
+    NotJudged,
     Permanent,
     ProxyError,
     StoreUnavailable,
@@ -28,9 +29,8 @@ def reply_to(error: ProxyError) -> tuple[str, str]:
     if isinstance(error, TooManyFailures):
         wait = f"wait {error.retry_after:.0f} seconds"
         return f"too many failed logins from your address, {wait}", "SYS/TEMP"
-    if isinstance(error, TooManyRefusals):
-        wait = f"wait {error.retry_after / 60:.0f} minutes"
-        return f"the upstream server has refused too many logins, {wait}", "SYS/TEMP"
+    if isinstance(error, NotJudged | TooManyRefusals):
+        return "the login cannot be checked now, wait some minutes and try again", "SYS/TEMP"
     if isinstance(error, Permanent):
         return "the upstream server cannot be used; see the proxy's log", "SYS/PERM"
     return "the upstream server cannot be asked about the login, wait and try again", "SYS/TEMP"

@@ -16,9 +16,14 @@ from proxy.services.upstream_memory import LoginMemory
 class SyncRun:
     """One sync under way. Everybody who wants this account synced now waits for the same one."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, *, proven: bool) -> None:
+        """`proven`: the credentials are known to be the account's, by our own records."""
         loop = asyncio.get_running_loop()
         self.credentials = credentials
+        self.proven = proven
+        """Also once upstream has taken them. Until then the run changes nothing of the account."""
+        self.shown = False
+        """Whether upstream may have seen the password."""
         self.accepted: asyncio.Future[Account] = loop.create_future()
         """The account, as soon as upstream has taken the login; or why it has not."""
         self.finished: asyncio.Future[SyncFinished] = loop.create_future()
@@ -29,6 +34,7 @@ class SyncRun:
         self.finished.set_result(result)
 
     def accept(self, account: Account) -> None:
+        self.proven = True
         if not self.accepted.done():
             self.accepted.set_result(account)
 

@@ -9,6 +9,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from proxy.domain.errors import (
     ProxyError,
     UpstreamBusy,
     UpstreamRefusedLogin,
+    UpstreamSilent,
     UpstreamUnreachable,
 )
 from proxy.domain.facts import SyncFailed, SyncFinished, Unexpected
@@ -43,6 +45,12 @@ servers close after so many."""
 RECONNECT_PAUSE = 0.5
 """Seconds before the first of these; each waits longer."""
 
+GUESS_TIME = 45.0
+"""Seconds that upstream has to judge a password; no mail program waits for longer."""
+GUESS_PAUSE = 30.0
+"""Seconds at most that a host which could not be reached is not asked about passwords: it may be
+back long before the next sync is due."""
+
 
 class Syncs:
     def __init__(
@@ -60,6 +68,11 @@ class Syncs:
         self._directory = directory
         self._states: dict[str, AccountState] = defaultdict(AccountState)
         self._runs: dict[str, SyncRun] = {}
+        self._guesses: dict[tuple[str, bytes], SyncRun] = {}
+        """Runs that are not proven, by account and password."""
+        self._guessing: dict[tuple[str, bool], asyncio.Semaphore] = {}
+        self._away: dict[str, float] = {}
+        """Until when, by the loop's time, a host is not tried with guesses."""
         self._servers: dict[tuple[str, int], ServerMemory] = defaultdict(ServerMemory)
         self._hosts: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,25 +103,34 @@ class Syncs:
         """A sync now, or the one under way, whoever's credentials that uses."""
         run = self._runs.get(name)
         if run is None:
-            run = self._runs[name] = SyncRun(credentials)
+            run = self._runs[name] = SyncRun(credentials, proven=True)
             self.spawn(self._perform(name, run))
         return run
 
-    async def own_run(self, name: str, credentials: Credentials) -> SyncRun | None:
-        """The sync under way with exactly these credentials; None: there is none with any.
+    def asked(self, name: str, credentials: Credentials) -> SyncRun | None:
+        """The run with exactly these credentials, if there is one under way."""
+        run = self._runs.get(name)
+        return (
+            run
+            if run and run.credentials == credentials
+            else self._guesses.get((name, credentials.password))
+        )
 
-        One with others is waited for. After None, `start` begins one with these at once.
+    def ask(self, name: str, credentials: Credentials, *, known_place: bool) -> SyncRun:
+        """Let upstream judge credentials that nobody has vouched for; if it takes them, sync.
+
+        `known_place`: they come from where the account has been proved before.
         """
-        while (run := self._runs.get(name)) is not None and run.credentials != credentials:
-            with suppress(ProxyError):
-                await asyncio.shield(run.finished)
+        run = SyncRun(credentials, proven=False)
+        self._guesses[name, credentials.password] = run
+        self.spawn(self._perform_guess(name, run, known_place))
         return run
 
     async def wait_fresh(self, name: str, credentials: Credentials) -> SyncRun | None:
         """Sync if that is due, and wait as long as a login may wait.
 
-        These credentials are known to be good. A run with others may be a stranger's guess: it
-        is waited for as well, and then one with these is made if that is still due.
+        These credentials are known to be good. A run with others, which were good as well, is
+        waited for, too, and then one with these is made if that is still due.
         """
         until = asyncio.get_running_loop().time() + self._login_wait(name)
         run = self.freshen(name, credentials)
@@ -215,12 +237,37 @@ class Syncs:
         else:
             run.succeed(result)
         finally:
-            del self._runs[name]
+            if self._runs.get(name) is run:
+                del self._runs[name]
+
+    async def _perform_guess(self, name: str, run: SyncRun, known_place: bool) -> None:
+        """Strangers take up half of a host's places at most, and owners a quarter beside. Guesses
+        stand behind a sync of the same mailbox, since upstream lets in one session at a time."""
+        policy = self._directory.policy(name)
+        host = policy.upstream.host
+        places = policy.sync.max_sessions_per_host // (4 if known_place else 2)
+        slot = self._guessing.setdefault((host, known_place), asyncio.Semaphore(max(places, 1)))
+        try:
+            while (other := self._runs.get(name)) is not None:
+                await asyncio.wait([other.finished])
+            await slot.acquire()
+            run.accepted.add_done_callback(lambda _: slot.release())
+            if asyncio.get_running_loop().time() < self._away.get(host, 0.0):
+                raise UpstreamUnreachable("upstream could not be reached a moment ago")
+            await self._perform(name, run)
+        except ProxyError as error:
+            run.fail(error)
+        except asyncio.CancelledError:
+            run.fail(UpstreamUnreachable("the proxy is stopping"))
+            raise
+        finally:
+            del self._guesses[name, run.credentials.password]
 
     async def _sync(self, name: str, policy: AccountPolicy, run: SyncRun) -> SyncFinished:
         """One session, or as many as it takes while each brings something before it breaks."""
-        # Kept once upstream has accepted the login: a name that is no account leaves no trace.
-        state = self._states.get(name) or AccountState()
+        # Kept once upstream has accepted the login: a name that is no account leaves no trace, and
+        # who has not proved to be it changes nothing of what is known of an account.
+        state = (self._states.get(name) if run.proven else None) or AccountState()
         before = 0
         for attempt in range(RECONNECTS + 1):
             try:
@@ -236,6 +283,7 @@ class Syncs:
         state.synced_at = asyncio.get_running_loop().time()
         state.failures = 0
         state.not_before = 0.0
+        self._away.pop(policy.upstream.host, None)
         if result.fetched >= FOLLOW_UP and not state.login_delay:
             self.spawn(self._follow_up(name, policy, run.credentials))
         return result
@@ -252,8 +300,15 @@ class Syncs:
         state.progress = 0
         server = policy.upstream
         state.set_delay = server.login_interval
-        memory = UpstreamMemory(self._servers[server.host, server.port], state.logins)
-        session = await self._login.open(name, server, run.credentials, memory)
+        of_server = self._servers[server.host, server.port]
+        memory = UpstreamMemory(of_server if run.proven else deepcopy(of_server), state.logins)
+        try:
+            async with asyncio.timeout(None if run.proven else GUESS_TIME):
+                session = await self._login.open(name, server, run.credentials, memory)
+        except TimeoutError:
+            raise UpstreamSilent("upstream takes too long to judge a login") from None
+        finally:
+            run.shown |= memory.shown
         state.logged_in_at = asyncio.get_running_loop().time()
         try:
             declared = self._directory.declared(name) is not None
@@ -261,6 +316,9 @@ class Syncs:
                 name, declared=declared, at=self._world.clock.now()
             )
             run.accept(account)
+            while (other := self._runs.setdefault(name, run)) is not run:
+                # With another password that is right.
+                await asyncio.wait([other.finished])
             self._states[name] = state
             state.learnt_delay = account.login_interval
             sync = AccountSync(
@@ -287,18 +345,25 @@ class Syncs:
         return result
 
     async def _note_failure(self, name: str, run: SyncRun, error: ProxyError) -> None:
+        if not run.proven:
+            # The login that waits for it tells what became of it.
+            run.fail(error)
+            return
         account = await self._known_account(name)
-        # A name that is no account leaves no trace, and one refused guess at the password of an
-        # account does not hold up those who know it.
-        guess = isinstance(error, UpstreamRefusedLogin) and not self._directory.declared(name)
+        # A changed password is no reason to hold up those who know the new one.
+        changed = isinstance(error, UpstreamRefusedLogin) and not self._directory.declared(name)
         delay = 0.0
-        if account is not None and not guess:
+        if account is not None and not changed:
             state = self._states[name]
             state.failures += 1
             if isinstance(error, UpstreamBusy) and error.too_often:
                 await self._learn_delay(account, state, error)
             delay = retry_delay(error, state.failures, self._world.entropy.uniform(0.0, 1.0))
-            state.not_before = asyncio.get_running_loop().time() + delay
+            now = asyncio.get_running_loop().time()
+            state.not_before = now + delay
+            if isinstance(error, UpstreamUnreachable):
+                host = self._directory.policy(name).upstream.host
+                self._away[host] = now + min(delay, GUESS_PAUSE)
             with suppress(ProxyError):
                 await self._store.note_sync(
                     account.id,

@@ -35,6 +35,7 @@ async def open_session(
             session = await connect(world, server, memory.server)
             try:
                 nonce = new_nonce(world.entropy)
+                memory.shown = True
                 await Attempts(session, server, credentials, memory.login, nonce).make()
             except BaseException:
                 session.abort()

@@ -39,3 +39,5 @@ class LoginMemory:
 class UpstreamMemory:
     server: ServerMemory = field(default_factory=ServerMemory)
     login: LoginMemory = field(default_factory=LoginMemory)
+    shown: bool = False
+    """Whether upstream may have seen the password."""

@@ -3,7 +3,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.domain.penalty import FORGIVEN_AFTER, FREE, KEYS, Budgets, Penalties
+from proxy.domain.penalty import (
+    FORGIVEN_AFTER,
+    FREE,
+    KEYS,
+    Budgets,
+    Penalties,
+    account_allowance,
+    host_allowance,
+)
 
 
 def fail(penalties: Penalties, times: int, now: float = 0.0, key: str = "a") -> None:
@@ -73,17 +81,73 @@ def test_a_flood_of_keys_is_forgotten_oldest_first() -> None:
 
 
 def test_a_budget_allows_so_many_tries_in_a_window() -> None:
-    budgets = Budgets(2, 100.0)
+    budgets = Budgets(100.0)
     for now in (0.0, 10.0):
-        assert budgets.wait("a", now) == 0.0
+        assert budgets.wait("a", 2, now) == 0.0
         budgets.spend("a", now)
-    assert budgets.wait("a", 20.0) == 80.0
-    assert budgets.wait("b", 20.0) == 0.0
-    assert budgets.wait("a", 100.0) == 0.0
+    assert budgets.wait("a", 2, 20.0) == 80.0
+    assert budgets.wait("a", 1, 20.0) == 90.0
+    assert budgets.wait("a", 3, 20.0) == 0.0
+    assert budgets.wait("b", 2, 20.0) == 0.0
+    assert budgets.wait("a", 2, 100.0) == 0.0
 
 
-def test_a_refunded_try_does_not_count() -> None:
-    budgets = Budgets(1, 100.0)
-    budgets.spend("a", 0.0)
-    budgets.refund("a")
-    assert budgets.wait("a", 0.0) == 0.0
+def test_a_try_that_turns_out_right_does_not_count() -> None:
+    budgets = Budgets(100.0)
+    budgets.take("a")
+    assert not budgets.has_room("a", 1, 0.0)
+    assert budgets.wait("a", 1, 0.0) == 0.0, "nobody is refused for what is under way"
+    budgets.settle("a", 0.0, counts=False)
+    assert budgets.is_idle("a", 0.0)
+
+
+STEP = st.tuples(st.sampled_from(["try", "right", "wrong"]), st.floats(0, 60))
+
+
+@given(st.lists(STEP, max_size=80), st.integers(1, 6))
+def test_in_no_window_are_there_more_wrong_tries_than_allowed(
+    steps: list[tuple[str, float]], limit: int
+) -> None:
+    budgets = Budgets(100.0)
+    now, under_way = 0.0, 0
+    wrong: list[float] = []
+    for step, pause in steps:
+        now += pause
+        if step == "try" and budgets.has_room("a", limit, now):
+            assert budgets.wait("a", limit, now) == 0.0
+            budgets.take("a")
+            under_way += 1
+        elif step != "try" and under_way:
+            under_way -= 1
+            budgets.settle("a", now, counts=step == "wrong")
+            wrong += [now] * (step == "wrong")
+        assert sum(at + 100.0 > now for at in wrong) <= limit
+
+
+@given(st.integers(1, 50), st.booleans(), st.booleans())
+def test_something_of_an_account_s_budget_is_kept_for_who_has_proved_to_be_it(
+    limit: int, known_place: bool, first_try: bool
+) -> None:
+    allowed = account_allowance(limit, known_place=known_place, first_try=first_try)
+    best = account_allowance(limit, known_place=True, first_try=True)
+    assert 1 <= allowed <= best == limit
+    if limit > 2 and not (known_place and first_try):
+        assert allowed < limit
+
+
+@given(st.integers(1, 50))
+def test_who_knows_nothing_of_a_host_s_accounts_has_the_smallest_part_of_its_budget(
+    limit: int,
+) -> None:
+    parts = [
+        host_allowance(limit, known_place=known, exists=exists, unheard=unheard)
+        for known, exists, unheard in [
+            (False, False, False),
+            (False, False, True),
+            (False, True, False),
+            (True, True, False),
+        ]
+    ]
+    assert parts == sorted(parts)
+    assert parts[0] >= 1
+    assert parts[-1] == limit

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from proxy.adapters.logs import LogObserver, configure
-from proxy.domain.facts import Fact, LoginRefused, SessionEnded, SmtpSessionEnded, SyncFailed
+from proxy.domain.facts import (
+    Fact,
+    LoginRefused,
+    LoginUnasked,
+    SessionEnded,
+    SmtpSessionEnded,
+    SyncFailed,
+)
 from tests.e2e.devices import Login, PollFailed
 from tests.e2e.poplib_device import PoplibDevice
 from tests.e2e.rig import Rig
@@ -66,6 +73,8 @@ LINES: list[Fact] = [
     SmtpSessionEnded("192.0.2.6", "alice", "laptop", "", "bad_commands", 0, 1, 1, 1.0),
     SmtpSessionEnded("192.0.2.7", "", "", "", "eof", 0, 1, 1, 1.0),
     SyncFailed("alice", "UpstreamBusy", FORGED, 1.0),
+    LoginUnasked("192.0.2.8", FORGED, "too_many_upstream", "asked again in 9 s"),
+    LoginUnasked("192.0.2.9", "alice", "refused_lately", FORGED),
 ]
 
 

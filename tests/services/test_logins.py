@@ -10,8 +10,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from proxy.domain.errors import BadLogin, Temporary, TooManyRefusals
-from proxy.domain.facts import DeviceEnrolled, LoginRefused
+from proxy.domain.errors import BadLogin, NotJudged, Temporary
+from proxy.domain.facts import DeviceEnrolled, LoginRefused, LoginUnasked
 from proxy.domain.policy import (
     DAY,
     AccountPolicy,
@@ -263,14 +263,11 @@ async def test_upstream_is_asked_for_only_so_many_passwords(
             with pytest.raises(BadLogin):
                 await home.login("alice", guess)
         seen = len(rude.commands)
-        with pytest.raises(TooManyRefusals):
+        with pytest.raises(NotJudged):
             await home.login("alice", b"3")
         assert len(rude.commands) == seen
-        assert [fact.refusal for fact in home.facts.of(LoginRefused)] == [
-            "credentials",
-            "credentials",
-            "too_many_upstream",
-        ]
+        assert [fact.refusal for fact in home.facts.of(LoginRefused)] == ["credentials"] * 2
+        assert [fact.why for fact in home.facts.of(LoginUnasked)] == ["too_many_upstream"]
 
 
 async def scram_login(home: House, username: str, password: bytes) -> DeviceMaildrop:
