@@ -50,8 +50,7 @@ class PassThrough:
             BadLogin: upstream refuses the password.
             Temporary: nobody can judge it now.
         """
-        if self._gate.was_refused(attempt):
-            raise KnownWrong("upstream has refused this password a short while ago")
+        self._check_not_refused(attempt)
         verified = await self._verified(attempt, account, password)
         if account is not None and verified:
             return Admitted(account, None, password)
@@ -69,6 +68,7 @@ class PassThrough:
         if admitted.run is not None:
             await self._syncs.wait(admitted.run, account.name)
             return
+        self._check_not_refused(attempt)
         run = await self._syncs.wait_fresh(account.name, credentials)
         if run is None or run.credentials != credentials:
             return
@@ -77,6 +77,10 @@ class PassThrough:
             raise BadLogin("upstream no longer accepts the password")
         if not run.finished.done():
             run.finished.add_done_callback(lambda _: self._after_login(account, attempt, run))
+
+    def _check_not_refused(self, attempt: Attempt) -> None:
+        if self._gate.was_refused(attempt):
+            raise KnownWrong("upstream has refused this password a short while ago")
 
     async def _ask_upstream(self, attempt: Attempt, password: bytes) -> Admitted:
         credentials = Credentials(attempt.account, password)

@@ -387,3 +387,37 @@ def test_how_long_a_message_stays_follows_from_the_policy(
 ) -> None:
     """RFC 2449 §6.7."""
     assert expire_days(policy) == days
+
+
+async def test_programs_with_an_old_password_ask_upstream_once_and_keep_nobody_out(
+    home: House, rude: RudeUpstream
+) -> None:
+    await home.uids("alice+pc1")
+    rude.refusals["AUTH"] = b"-ERR [AUTH] changed\r\n"
+    before = rude.commands.count("AUTH")
+    tries = [home.login(f"alice+pc{n}", peer=f"127.0.0.{n}") for n in range(1, 5)]
+    answers = await asyncio.gather(*tries, return_exceptions=True)
+    assert all(isinstance(answer, BadLogin) for answer in answers)
+    assert rude.commands.count("AUTH") == before + 1
+    seen = len(rude.commands)
+    for _ in range(20):
+        with pytest.raises(BadLogin):
+            await home.login("alice+pc1")
+    assert len(rude.commands) == seen, "answered from memory"
+    assert {fact.why for fact in home.facts.of(LoginUnasked)} == {"refused_lately"}
+
+
+@pytest.mark.parametrize("name", ["alice", "nobody", "declared"])
+async def test_what_looks_like_an_app_password_never_goes_upstream(
+    name: str, rude: RudeUpstream, tmp_path: Path
+) -> None:
+    """That of a device that was removed, or one at a mistyped name."""
+    policy = policy_for(rude.port)
+    async with house(tmp_path, policy, declared(policy, "declared")) as home:
+        await home.uids()
+        made = await home.core.admin.device_add("alice", "phone")
+        await home.core.admin.device_remove("alice", "phone")
+        seen = len(rude.commands)
+        with pytest.raises(BadLogin):
+            await home.login(name, made["app_password"].encode())
+        assert len(rude.commands) == seen
