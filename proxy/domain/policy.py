@@ -157,10 +157,10 @@ class LimitsPolicy:
     every further failure from an address."""
     max_login_delay: Seconds = Seconds(60)
     upstream_refusals: int = 5
-    """Refused logins of one account that upstream sees in a quarter of an hour; providers lock
+    """Wrong passwords of one account that upstream sees in a quarter of an hour; providers lock
     accounts after some ten."""
     upstream_refusals_per_host: int = 20
-    """The same for all accounts of one upstream host, from addresses that have never got in."""
+    """The same for all accounts of one upstream host."""
 
 
 @dataclass(frozen=True, slots=True)
