@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 from proxy.domain.errors import NoSuchMessage
 from proxy.domain.model import Message
 
 
+SLICE = 500
+"""Messages whose lines are rendered, and sent, at once: some 40 KB of UIDL at the most."""
+
+
 class Listing:
-    """The messages of a view in order, with the replies that list them rendered once.
+    """The messages of a view in order, with the replies that list them rendered once, slice by
+    slice as they are first asked for.
 
     Immutable, so that sessions share one until the store's version moves on.
     """
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self.messages = messages
+        self._list_slices: dict[int, bytes] = {}
+        self._uidl_slices: dict[int, bytes] = {}
 
     @cached_property
     def octets(self) -> int:
         return sum(message.octets for message in self.messages)
 
-    @cached_property
-    def list_lines(self) -> bytes:
-        """Scan listings (RFC 1939 §5, LIST), each line ending in CRLF."""
-        return "".join(
-            f"{number} {message.octets}\r\n" for number, message in enumerate(self.messages, 1)
-        ).encode()
+    def list_slice(self, start: int) -> bytes:
+        """Scan listings (RFC 1939 §5, LIST) of the slice that follows the first `start` messages,
+        each line ending in CRLF."""
+        found = self._list_slices.get(start)
+        if found is None:
+            found = self._list_slices[start] = "".join(
+                f"{number} {message.octets}\r\n" for number, message in self._slice(start)
+            ).encode()
+        return found
 
-    @cached_property
-    def uidl_lines(self) -> bytes:
-        """Unique-id listings (RFC 1939 §7, UIDL), each line ending in CRLF."""
-        return "".join(
-            f"{number} {message.uid}\r\n" for number, message in enumerate(self.messages, 1)
-        ).encode()
+    def uidl_slice(self, start: int) -> bytes:
+        """Unique-id listings (RFC 1939 §7, UIDL), likewise."""
+        found = self._uidl_slices.get(start)
+        if found is None:
+            found = self._uidl_slices[start] = "".join(
+                f"{number} {message.uid}\r\n" for number, message in self._slice(start)
+            ).encode()
+        return found
+
+    def _slice(self, start: int) -> Iterator[tuple[int, Message]]:
+        return enumerate(self.messages[start : start + SLICE], start + 1)
 
 
 class View:
@@ -80,21 +95,26 @@ class View:
         self._deleted.clear()
         self._deleted_octets = 0
 
-    def list_lines(self) -> bytes:
-        return self._without_deleted(self._listing.list_lines)
+    def list_lines(self) -> Iterator[bytes]:
+        """Scan listings, slice by slice, to be gone through before a mark changes."""
+        return self._slices(self._listing.list_slice)
 
-    def uidl_lines(self) -> bytes:
-        return self._without_deleted(self._listing.uidl_lines)
+    def uidl_lines(self) -> Iterator[bytes]:
+        """Unique-id listings, likewise."""
+        return self._slices(self._listing.uidl_slice)
 
-    def _without_deleted(self, lines: bytes) -> bytes:
+    def _slices(self, rendered: Callable[[int], bytes]) -> Iterator[bytes]:
+        for start in range(0, len(self._listing.messages), SLICE):
+            yield self._without_deleted(rendered(start), start)
+
+    def _without_deleted(self, lines: bytes, start: int) -> bytes:
         if not self._deleted:
             return lines
-        kept = [
+        return b"".join(
             line
-            for number, line in enumerate(lines.splitlines(keepends=True), 1)
+            for number, line in enumerate(lines.splitlines(keepends=True), start + 1)
             if number not in self._deleted
-        ]
-        return b"".join(kept)
+        )
 
     def retrieved_ids(self) -> set[int]:
         return {self._listing.messages[number - 1].id for number in self._retrieved}

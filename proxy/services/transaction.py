@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from proxy.domain.errors import ProxyError
 from proxy.services.face import Maildrop
 from proxy.services.replies import reply_to
 from proxy.services.transfer import Transfer
 from proxy.wire import pop3_events as pop3
+from proxy.wire.line_server import OUTPUT_LIMIT
 from proxy.wire.pop3_server import Pop3Server
 
 
@@ -17,11 +20,13 @@ class Transaction:
         self.maildrop = maildrop
         self._machine = machine
         self._transfer: Transfer | None = None
+        self._listing: Iterator[bytes] | None = None
+        """What is still to be sent of a LIST or UIDL."""
 
     @property
     def sending(self) -> bool:
-        """Whether a message is on its way; `send_on` sends its next part."""
-        return self._transfer is not None
+        """Whether a message or a listing is on its way; `send_on` sends its next part."""
+        return self._transfer is not None or self._listing is not None
 
     def answer(self, event: pop3.Event) -> None:
         try:
@@ -33,6 +38,9 @@ class Transaction:
         """Raises:
         StoreUnavailable: the message cannot be read on, and no reply can say so any more.
         """
+        if self._listing is not None:
+            self._list_on(self._listing)
+            return
         assert self._transfer is not None  # noqa: S101 - the caller has looked at `sending`
         self._pass_on(self._transfer, self._transfer.next_part())
 
@@ -47,11 +55,13 @@ class Transaction:
             case pop3.Stat():
                 machine.ok(f"{view.count} {view.octets}")
             case pop3.List(number=None):
-                machine.lines(f"{view.count} messages ({view.octets} octets)", view.list_lines())
+                machine.body_start(f"{view.count} messages ({view.octets} octets)")
+                self._list_on(view.list_lines())
             case pop3.List(number=int(number)):
                 machine.ok(f"{number} {view.message(number).octets}")
             case pop3.Uidl(number=None):
-                machine.lines("unique-id listing follows", view.uidl_lines())
+                machine.body_start("unique-id listing follows")
+                self._list_on(view.uidl_lines())
             case pop3.Uidl(number=int(number)):
                 machine.ok(f"{number} {view.message(number).uid}")
             case pop3.Retr(number=number):
@@ -64,6 +74,15 @@ class Transaction:
             case pop3.Rset():
                 view.reset()
                 machine.ok(f"{view.count} messages ({view.octets} octets)")
+
+    def _list_on(self, slices: Iterator[bytes]) -> None:
+        for lines in slices:
+            self._machine.body_part(lines)
+            if self._machine.output_octets >= OUTPUT_LIMIT:
+                self._listing = slices
+                return
+        self._machine.body_end()
+        self._listing = None
 
     def _send_message(self, number: int, top_lines: int | None = None) -> None:
         message = self.maildrop.view.message(number)

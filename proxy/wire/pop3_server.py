@@ -1,8 +1,8 @@
 """The server's side of POP3 without I/O; see `line_server`.
 
 Pipelined commands wait as octets until what was asked before is answered (RFC 2449 §6.6). Answers
-are ok(), err(), lines() or body_*(). What needs no decision from outside the machine answers
-itself: syntax, order of commands, CAPA, NOOP, the steps of a SASL exchange.
+are ok(), err() or body_*(). What needs no decision from outside the machine answers itself: syntax,
+order of commands, CAPA, NOOP, the steps of a SASL exchange.
 """
 
 from __future__ import annotations
@@ -96,10 +96,6 @@ class Pop3Server(LineServer[Event]):
         self._exchange = None
         prefix = f"[{code}] " if code else ""
         self._answer(b"-ERR %s%s\r\n" % (prefix.encode(), text.encode()))
-
-    def lines(self, text: str, lines: bytes) -> None:
-        """A multi-line answer; each line in `lines` ends in CRLF and none begins with a dot."""
-        self._answer(b"+OK %s\r\n%s.\r\n" % (text.encode(), lines))
 
     def body_start(self, text: str) -> None:
         """Begin a multi-line answer that comes in parts; the event stays owed until `body_end`."""

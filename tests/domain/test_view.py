@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.domain.errors import NoSuchMessage
 from proxy.domain.model import Message
-from proxy.domain.view import Listing, View
+from proxy.domain.view import SLICE, Listing, View
 
 
 def message(number: int, octets: int = 10) -> Message:
@@ -19,10 +21,14 @@ def view(count: int) -> View:
     return View(Listing([message(n, octets=n * 10) for n in range(1, count + 1)]))
 
 
+def whole(slices: Iterable[bytes]) -> bytes:
+    return b"".join(slices)
+
+
 def test_listings_are_numbered_from_one() -> None:
-    assert view(2).list_lines() == b"1 10\r\n2 20\r\n"
-    assert view(2).uidl_lines() == b"1 uid-1\r\n2 uid-2\r\n"
-    assert view(0).list_lines() == b""
+    assert whole(view(2).list_lines()) == b"1 10\r\n2 20\r\n"
+    assert whole(view(2).uidl_lines()) == b"1 uid-1\r\n2 uid-2\r\n"
+    assert whole(view(0).list_lines()) == b""
 
 
 @pytest.mark.parametrize("number", [0, 3, -1])
@@ -35,8 +41,8 @@ def test_a_deleted_message_is_invisible_everywhere_until_rset() -> None:
     session = view(3)
     session.mark_deleted(2)
     assert (session.count, session.octets) == (2, 40)
-    assert session.list_lines() == b"1 10\r\n3 30\r\n"
-    assert session.uidl_lines() == b"1 uid-1\r\n3 uid-3\r\n"
+    assert whole(session.list_lines()) == b"1 10\r\n3 30\r\n"
+    assert whole(session.uidl_lines()) == b"1 uid-1\r\n3 uid-3\r\n"
     with pytest.raises(NoSuchMessage):
         session.message(2)
     with pytest.raises(NoSuchMessage):
@@ -72,8 +78,34 @@ def test_numbers_and_totals_always_agree(count: int, actions: list[tuple[str, in
                 session.mark_deleted(number)
         assert session.count == len(alive)
         assert session.octets == sum(alive.values())
-        lines = session.list_lines().decode().split("\r\n")[:-1]
+        lines = whole(session.list_lines()).decode().split("\r\n")[:-1]
         assert lines == [f"{n} {octets}" for n, octets in sorted(alive.items())]
         assert session.deleted_ids() == {1000 + n for n in range(1, count + 1)} - {
             1000 + n for n in alive
         }
+
+
+@given(st.integers(0, 3 * SLICE), st.sets(st.integers(1, 3 * SLICE), max_size=9), st.booleans())
+def test_slices_make_up_the_whole_listing_without_what_is_deleted(
+    count: int, deleted: set[int], uidl: bool
+) -> None:
+    session = view(count)
+    for number in deleted & set(range(1, count + 1)):
+        session.mark_deleted(number)
+    slices = list(session.uidl_lines() if uidl else session.list_lines())
+    expected = [
+        f"{n} uid-{n}" if uidl else f"{n} {n * 10}" for n in range(1, count + 1) if n not in deleted
+    ]
+    assert whole(slices).decode().split("\r\n")[:-1] == expected
+    assert all(lines.count(b"\n") <= SLICE for lines in slices)
+
+
+def test_sessions_share_one_rendering_whatever_each_has_deleted() -> None:
+    listing = Listing([message(n) for n in range(1, 2 * SLICE + 1)])
+    first, second = View(listing), View(listing)
+    first.mark_deleted(1)
+    assert next(first.uidl_lines()) != next(second.uidl_lines())
+    assert all(
+        one is other
+        for one, other in zip(second.uidl_lines(), View(listing).uidl_lines(), strict=True)
+    )

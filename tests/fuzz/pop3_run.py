@@ -133,7 +133,9 @@ class Run:
             case pop3.Retr() | pop3.Top() if decision % 2 == 0:
                 self._mail(decision)
             case pop3.List(None) | pop3.Uidl(None):
-                self._machine.lines("2 messages", b"1 60\r\n2 700\r\n")
+                self._machine.body_start("2 messages")
+                self._machine.body_part(b"1 60\r\n2 700\r\n")
+                self._machine.body_end()
                 self._heard(b"+OK 2 messages\r\n1 60\r\n2 700\r\n.\r\n")
             case _ if decision % 2 == 0:
                 self._ok("2 760" if decision % 4 else "")

@@ -120,7 +120,9 @@ class House:
     async def uids(self, username: str = "alice") -> list[str]:
         maildrop = await self.login(username)
         maildrop.close()
-        return [line.split()[1] for line in maildrop.view.uidl_lines().decode().splitlines()]
+        return [
+            line.split()[1] for line in b"".join(maildrop.view.uidl_lines()).decode().splitlines()
+        ]
 
 
 def policy_for(port: int, **sections: Any) -> AccountPolicy:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -312,6 +314,71 @@ async def test_a_device_that_does_not_read_is_not_read_ahead_for() -> None:
         assert len(received) > BIG
         assert received.endswith(b".\r\n+OK bye\r\n")
     assert drop.committed == [({1}, set())]
+
+
+@pytest.mark.parametrize("verb", [b"UIDL", b"LIST"])
+async def test_sessions_that_do_not_read_a_long_listing_hold_a_slice_of_it_each(
+    verb: bytes,
+) -> None:
+    many, may_hold = 60, 256 * 1024
+    drop = Drop([])
+    drop.view = View(
+        Listing([Message(n, f"{n:070}", b"", 10**9, dots=False) for n in range(100_000)])
+    )
+    expected = b"".join(drop.view.uidl_lines() if verb == b"UIDL" else drop.view.list_lines())
+    assert len(expected) > 6 * may_hold
+    limits = LimitsPolicy(max_connections_per_address=many + 1)
+    async with connected(drop, limits=limits) as client, lazy_readers(client, many) as lazy:
+        tracemalloc.start()
+        try:
+            for reader in lazy:
+                reader.sendall(b"USER alice\r\nPASS right\r\n" + b"%s\r\n" % verb * 3)
+            for _ in range(2000):
+                await asyncio.sleep(0)
+            held = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        waiting = [s for s in client.sessions if s._transport.get_write_buffer_size()]
+        assert len(waiting) == many
+        assert held < many * may_hold
+        await client.log_in()
+        await client.say(verb, b"QUIT")
+        assert (await client.rest()).endswith(expected + b".\r\n+OK bye\r\n")
+
+
+@asynccontextmanager
+async def lazy_readers(client: Client, many: int) -> AsyncIterator[list[socket.socket]]:
+    """More connections to the same server, whose answers nobody reads, and the kernel takes only
+    a little of."""
+    readers = [socket.socket() for _ in range(many)]
+    try:
+        for reader in readers:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.connect(client.writer.get_extra_info("peername"))
+        while len(client.sessions) <= many:
+            await asyncio.sleep(0)
+        for session in client.sessions:
+            near = session._transport.get_extra_info("socket")
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        yield readers
+    finally:
+        for reader in readers:
+            reader.close()
+
+
+async def test_commands_behind_a_listing_wait_for_its_end_and_see_its_marks() -> None:
+    drop = Drop([b"x"] * 20_000)
+    async with connected(drop) as client:
+        await client.log_in()
+        await client.say(b"DELE 7", b"UIDL", b"DELE 8", b"LIST", b"STAT", b"QUIT")
+        answer = await client.rest()
+    uidl = b"".join(b"%d uid%d\r\n" % (n, n) for n in range(1, 20_001) if n != 7)
+    listed = b"".join(b"%d 1\r\n" % n for n in range(1, 20_001) if n not in (7, 8))
+    assert answer == (
+        b"+OK message 7 deleted\r\n+OK unique-id listing follows\r\n" + uidl + b".\r\n"
+        b"+OK message 8 deleted\r\n+OK 19998 messages (19998 octets)\r\n" + listed + b".\r\n"
+        b"+OK 19998 19998\r\n+OK bye\r\n"
+    )
 
 
 async def test_quit_sent_ahead_commits_only_what_the_device_could_take() -> None:
