@@ -8,7 +8,6 @@ from functools import cached_property
 from proxy.domain.errors import NoSuchMessage
 from proxy.domain.model import Message
 
-
 SLICE = 500
 """Messages whose lines are rendered, and sent, at once: some 40 KB of UIDL at the most."""
 

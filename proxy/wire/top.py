@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
+import re
+
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
+
 
 class TopCutter:
-    """Cuts the octets of a message after the lines that TOP asks for; works at any split."""
+    """Cuts the octets of a message after the lines that TOP asks for; works at any split.
+
+    Lines are never looked at one by one: a message may be nothing but line ends.
+    """
 
     def __init__(self, lines: int) -> None:
         self._body_lines = lines
         self._in_header = True
-        # Octets of the line under way; an empty line ends the header.
-        self._line_octets = 0
+        # As if a line had ended before the first one, since an empty line ends the header.
+        self._tail = b"\n"
         self.done = False
 
     def feed(self, data: bytes) -> bytes:
         """The part of `data` that belongs to the answer."""
-        position = 0
-        while not self.done and position < len(data):
-            end = data.find(b"\n", position)
-            if end < 0:
-                self._line_octets += len(data) - position
-                return data
-            length = self._line_octets + end - position
-            empty = length == 0 or (length == 1 and self._ends_in_cr(data, end))
-            self._line_octets = 0
-            position = end + 1
-            if self._in_header:
-                self._in_header = not empty
-                self.done = not self._in_header and self._body_lines == 0
-            else:
-                self._body_lines -= 1
-                self.done = self._body_lines == 0
-        return data[:position]
+        body = self._end_of_header(data) if self._in_header else 0
+        if body is None:
+            return data
+        self._in_header = False
+        lines = data.count(b"\n", body)
+        if lines < self._body_lines:
+            self._body_lines -= lines
+            return data
+        self.done = True
+        behind = data[body:].split(b"\n", self._body_lines)[-1]
+        return data[: len(data) - len(behind)]
 
-    @staticmethod
-    def _ends_in_cr(data: bytes, end: int) -> bool:
-        # A line of one octet whose CR came with the data before it can be nothing but that CR.
-        return end == 0 or data[end - 1 : end] == b"\r"
+    def _end_of_header(self, data: bytes) -> int | None:
+        seam = self._tail + data
+        found = _EMPTY_LINE.search(seam)
+        if found is not None:
+            return found.end() - len(self._tail)
+        self._tail = seam[-2:]
+        return None

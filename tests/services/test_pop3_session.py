@@ -355,8 +355,9 @@ async def lazy_readers(client: Client, many: int) -> AsyncIterator[list[socket.s
         for reader in readers:
             reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             reader.connect(client.writer.get_extra_info("peername"))
-        while len(client.sessions) <= many:
+        for _ in range(500):
             await asyncio.sleep(0)
+        assert len(client.sessions) == many + 1
         for session in client.sessions:
             near = session._transport.get_extra_info("socket")
             near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.wire.top import TopCutter
 from tests.wire.feeding import every_way
+from tests.work import lines_run
 
 MAIL = b"A: 1\r\nB: 2\r\n\r\none\r\ntwo\r\nthree\r\n"
 
@@ -46,3 +47,12 @@ def test_top_is_the_same_at_any_split(lines_of_mail: list[bytes], lines: int) ->
     mail = b"".join(lines_of_mail)
     for pieces in every_way(mail):
         assert top(pieces, lines) == reference_top(mail, lines)
+
+
+@pytest.mark.parametrize("part", [b"\r\n" * 30_000, b"a\r\n" * 20_000, b"." * 60_000])
+@pytest.mark.parametrize("begun", [b"", b"A: b\r\n\r\n"])
+@pytest.mark.parametrize("lines", [0, 10_000, 10**9])
+def test_no_part_is_gone_through_line_by_line(part: bytes, begun: bytes, lines: int) -> None:
+    cutter = TopCutter(lines)
+    cutter.feed(begun)
+    assert lines_run(lambda: cutter.feed(part)) < 30
