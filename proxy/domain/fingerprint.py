@@ -8,25 +8,43 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from itertools import islice
 
 HEADER_LIMIT = 256 * 1024
 """Octets of a message's beginning that are looked at; real headers are far smaller."""
 
-# Fields that servers write into a stored message and change from one session to the next.
-_VOLATILE = re.compile(
-    rb"^(?:Status|X-Status|X-UIDL|X-UID|X-IMAP|X-IMAPbase|X-Keywords):[^\n]*\n(?:[ \t][^\n]*\n)*",
-    re.I | re.M,
+_FIELD = re.compile(rb"\n([SXRMDF][^\n:]{3,9}):([^\n]*(?:\n[ \t][^\n]*)*)(?=\n)", re.I)
+"""Fields that may be one of those below. It begins with a line end, which is searched for fast."""
+_MANY_FIELDS = 1000
+_MANY_DATES = 50
+"""How many of them are looked at: a header may be made to hold up everybody else, and each of its
+octets is chosen by whoever wrote it. Those behind count like any other octets."""
+_LONG_DATE = 200
+"""Octets of a field that are looked at for a date, which it begins with."""
+
+_VOLATILE = frozenset(
+    {b"status", b"x-status", b"x-uidl", b"x-uid", b"x-imap", b"x-imapbase", b"x-keywords"}
 )
-# A header identifies its message when it has a field that no two mails share.
-_IDENTIFYING = re.compile(rb"^(?:Message-ID|Received):", re.I | re.M)
-_RECEIVED = re.compile(rb"^Received:", re.I | re.M)
-_ORIGIN = re.compile(
-    rb"^(Message-ID|Date|From|Subject):((?:[^\n]*\n)(?:[ \t][^\n]*\n)*)", re.I | re.M
-)
+"""Fields that servers write into a stored message and change from one session to the next."""
+_IDENTIFYING = frozenset({b"message-id", b"received"})
+"""A header identifies its message when it has a field that no two mails share."""
+_ORIGIN = frozenset({b"message-id", b"date", b"from", b"subject"})
+_KNOWN = _VOLATILE | _IDENTIFYING | _ORIGIN
 _TAIL = 4
-_DATED = re.compile(rb"^(Received|Date):((?:[^\n]*\n)(?:[ \t][^\n]*\n)*)", re.I | re.M)
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    name: bytes
+    """In lower case."""
+    value: bytes
+    """With the line ends inside it, without the last one."""
+    start: int
+    end: int
+    """Where it stands in the header, its line end included."""
 
 
 def header_of(beginning: bytes) -> bytes:
@@ -82,14 +100,20 @@ class Fingerprint:
     @property
     def was_received(self) -> bool:
         """Whether a server has stamped it, as it does each mail differently."""
-        return _RECEIVED.search(self.header) is not None
+        return any(field.name == b"received" for field in self._fields)
 
     @cached_property
     def header_digest(self) -> bytes | None:
         """SHA-256 of the header, or None when it cannot tell this message from others."""
-        if _IDENTIFYING.search(self.header) is None:
+        if not any(field.name in _IDENTIFYING for field in self._fields):
             return None
-        return hashlib.sha256(_VOLATILE.sub(b"", self.header).rstrip(b"\r\n")).digest()
+        kept, at = [], 0
+        for field in self._fields:
+            if field.name in _VOLATILE:
+                kept.append(self.header[at : field.start])
+                at = field.end
+        kept.append(self.header[at:])
+        return hashlib.sha256(b"".join(kept).rstrip(b"\r\n")).digest()
 
     @property
     def content_digest(self) -> bytes | None:
@@ -106,12 +130,38 @@ class Fingerprint:
 
     @property
     def arrival(self) -> float | None:
-        return arrival(self.header)
+        """When the message arrived by its topmost Received field, or was written by its Date field.
+
+        Unix time; None when neither can be read.
+        """
+        written = None
+        dated = (field for field in self._fields if field.name in (b"received", b"date"))
+        for field in islice(dated, _MANY_DATES):
+            if field.name == b"received":
+                received = _unix_time(field.value.rpartition(b";")[2])
+                if received is not None:
+                    return received
+            elif written is None:
+                written = _unix_time(field.value)
+        return written
+
+    @cached_property
+    def _fields(self) -> list[_Field]:
+        """Those that tell something here, in their order."""
+        header = b"\n" + self.header
+        candidates = islice(_FIELD.finditer(header), _MANY_FIELDS)
+        return [
+            _Field(found[1].lower(), found[2], found.start(), found.end())
+            for found in candidates
+            if found[1].lower() in _KNOWN
+        ]
 
     def _begin_body(self, data: bytes) -> None:
         self._in_body = True
         origin = {
-            found[1].lower(): b" ".join(found[2].split()) for found in _ORIGIN.finditer(self.header)
+            field.name: b" ".join(field.value.split())
+            for field in self._fields
+            if field.name in _ORIGIN
         }
         if origin.keys() & {b"message-id", b"date"}:
             self._content = hashlib.sha256(repr(sorted(origin.items())).encode())
@@ -126,21 +176,8 @@ class Fingerprint:
         self._tail = data[-_TAIL:]
 
 
-def arrival(beginning: bytes) -> float | None:
-    """When the message arrived by its topmost Received field, or was written by its Date field.
-
-    Unix time; None when neither can be read.
-    """
-    dates: dict[bytes, float] = {}
-    for found in _DATED.finditer(header_of(beginning)):
-        text = found[2].rpartition(b";")[2] if found[1].lower() == b"received" else found[2]
-        time = _unix_time(text.decode("latin-1"))
-        if time is not None:
-            dates.setdefault(found[1].lower(), time)
-    return dates.get(b"received", dates.get(b"date"))
-
-
-def _unix_time(text: str) -> float | None:
+def _unix_time(value: bytes) -> float | None:
+    text = value.lstrip()[:_LONG_DATE].decode("latin-1")
     try:
         return parsedate_to_datetime(" ".join(text.split())).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):

@@ -21,8 +21,9 @@ from proxy.services.smtp_answers import (
 from proxy.wire.dots import DotEncoder
 from proxy.wire.smtp import LineEnds
 
-HEADER_LIMIT = 1024 * 1024
-"""Octets of a header; it is held in memory."""
+HEADER_LIMIT = 256 * 1024
+"""Octets of a header. It is held in memory, and nobody else is served while it becomes that of the
+copy."""
 
 
 class Received:
@@ -84,7 +85,7 @@ class Received:
         searched = max(0, len(self._header) - 3)
         self._header += data
         end = end_of_header(self._header, searched)
-        if end is None and len(self._header) > HEADER_LIMIT:
+        if (len(self._header) if end is None else end) > HEADER_LIMIT:
             self.problem = HEADER_TOO_LARGE
         elif end is not None or last:
             whole = bytes(self._header)

@@ -30,7 +30,7 @@ UTF8_UNANNOUNCED = Answer(553, "5.6.7 an address beyond ASCII needs SMTPUTF8 beh
 # --- of the content -------------------------------------------------------------------------------
 
 TOO_LARGE = Answer(552, "5.3.4 the mail is larger than is taken here")
-HEADER_TOO_LARGE = Answer(552, "5.3.4 the mail's header is too large")
+HEADER_TOO_LARGE = Answer(552, "5.3.4 the mail's header is larger than 256 KiB")
 HARMFUL = Answer(554, "5.6.0 the mail holds a CR without LF, or a NUL, which mail must not")
 CONVERSION = Answer(554, "5.6.3 the SMTP server takes no 8-bit mail")
 NO_ROOM = Answer(452, "4.3.1 the mail cannot be stored now, try again later")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.domain.fingerprint import HEADER_LIMIT, Fingerprint, arrival, header_of
+from proxy.domain.fingerprint import HEADER_LIMIT, Fingerprint, header_of
+from tests.corpus_headers import KINDS, header
+from tests.work import lines_run
 
 MAIL = (
     b"Received: from a by b; Tue, 03 Nov 2026 10:00:00 +0000\r\n"
@@ -74,7 +78,7 @@ def test_the_header_ends_at_the_first_empty_line() -> None:
     ],
 )
 def test_arrival_is_the_topmost_received_then_the_date(mail: bytes, expected: float | None) -> None:
-    assert arrival(mail) == expected
+    assert Fingerprint.of(mail).arrival == expected
 
 
 def test_fields_added_by_servers_and_line_ends_at_the_end_do_not_change_the_content() -> None:
@@ -111,3 +115,57 @@ def test_a_fingerprint_is_the_same_however_the_octets_come(body: bytes, cuts: li
     assert pieces.header_digest == header_digest(mail)
     assert pieces.content_digest == content_digest(mail)
     assert pieces.arrival == TIME
+
+
+def test_digests_are_those_that_stores_hold_already() -> None:
+    mail = (
+        b"Status: RO\r\nReceived: from a by b;\r\n Tue, 03 Nov 2026 10:00:00 +0000\r\n"
+        b"X-UID: 7\r\n folded\r\nMessage-ID: <1@x>\r\nDate: Tue, 03 Nov 2026 10:00:00 +0000\r\n"
+        b"From: a\r\nsubject:  s\r\n\tt\r\nX-Keywords: \r\n\r\nbody\r\n"
+    )
+    found, content = header_digest(mail), content_digest(mail)
+    assert found is not None
+    assert found.hex() == "368e002d046ca91ea05287b8bf481463e0350bc9f236c82a4ef6fdc496627b0b"
+    assert content is not None
+    assert content.hex() == "2bd29e6359f37d3d7f9b5b7ecb0d0fb114a0470b01996f7673863cce26c5d881"
+
+
+VOLATILE = re.compile(
+    rb"^(?:Status|X-Status|X-UIDL|X-UID|X-IMAP|X-IMAPbase|X-Keywords):[^\n]*\n(?:[ \t][^\n]*\n)*",
+    re.I | re.M,
+)
+FRAGMENTS = [
+    b"Status:",
+    b"x-uid: 1",
+    b"X-Imapbase:",
+    b"Received: ",
+    b"message-id:",
+    b"Message-ID :",
+    b"Subject: s",
+    b" ",
+    b":",
+    b"X-UIDLX: 2",
+    b"\r\n",
+    b"\n",
+    b"\r\n\t",
+]
+
+
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=14).map(b"".join))
+def test_the_digest_is_that_of_the_header_without_the_fields_of_servers(mail: bytes) -> None:
+    whole = header_of(mail)
+    tells = re.search(rb"^(?:Message-ID|Received):[^\n]*\n", whole, re.I | re.M)
+    expected = hashlib.sha256(VOLATILE.sub(b"", whole).rstrip(b"\r\n")).digest()
+    assert header_digest(mail) == (expected if tells else None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_header_takes_long(kind: str) -> None:
+    """Whoever can send mail chooses it, and everybody waits meanwhile."""
+    mail = header(kind, HEADER_LIMIT - 100) + b"\r\nbody\r\n"
+
+    def asked() -> tuple[object, ...]:
+        found = Fingerprint.of(mail)
+        return found.header_digest, found.was_received, found.arrival, found.content_digest
+
+    assert lines_run(asked) < 30_000

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.domain.message_id import message_id
+from tests.corpus_headers import KINDS, header
+from tests.work import lines_run
 
 
 @pytest.mark.parametrize(
@@ -47,3 +49,8 @@ def test_it_is_one_short_word_whatever_stands_around_it(noise: bytes, name: str)
     assert "\n" not in found
     assert found == "" or (found[0], found[-1]) == ("<", ">")
     assert message_id(f"Message-ID: <{name}>\r\n".encode() + noise) == f"<{name}>"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_header_is_gone_through_line_by_line(kind: str) -> None:
+    assert lines_run(lambda: message_id(header(kind, 256 * 1024))) < 20

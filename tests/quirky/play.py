@@ -116,7 +116,7 @@ class Play:
         maildrop = await self.home.login(f"alice+{device.name}")
         try:
             view = maildrop.view
-            lines = view.uidl_lines().decode("ascii").splitlines()
+            lines = b"".join(view.uidl_lines()).decode("ascii").splitlines()
             uids = [line.split(" ")[1] for line in lines]
             assert len(set(uids)) == len(uids), f"a UIDL twice in one view: {uids}"
             for number, uid in enumerate(uids, 1):

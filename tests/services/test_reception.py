@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from proxy.adapters import blobs
 from proxy.adapters.blobs import Blobs, InlineRunner
 from proxy.domain.policy import Octets, SubmissionLimits
-from proxy.services.reception import Received
-from proxy.services.smtp_answers import HARMFUL
+from proxy.services.reception import HEADER_LIMIT, Received
+from proxy.services.smtp_answers import HARMFUL, HEADER_TOO_LARGE
 from proxy.wire import smtp_events as smtp
 from proxy.wire.sent_copy import MARK, copy_header
 from proxy.wire.smtp_server import SmtpOffer, SmtpServer
@@ -187,3 +187,19 @@ def check_copy(kept: bytes, expected: bytes) -> None:
     header, _, body = (b"\r\n" + expected).partition(b"\r\n\r\n")
     assert kept.endswith(body)
     assert all(line in kept for line in header.split(b"\r\n"))
+
+
+@pytest.mark.parametrize("body", [b"\r\nbody\r\n", b""], ids=["a body", "no body"])
+@pytest.mark.parametrize("length", [100, 65536, 10**7])
+@pytest.mark.parametrize("beyond", [0, 1])
+async def test_a_header_is_taken_up_to_its_limit(
+    spooled: Blobs, beyond: int, length: int, body: bytes
+) -> None:
+    header = b"To: " + b"x" * (HEADER_LIMIT - 6 + beyond) + b"\r\n"
+    async with receiving(spooled) as received:
+        upstream = await fed(received, pieces(header + body, [length]))
+        assert received.problem is (HEADER_TOO_LARGE if beyond else None)
+        if not beyond:
+            assert upstream == header + body
+            assert received.octets == len(header + body)
+    assert HEADER_TOO_LARGE.code == 552
