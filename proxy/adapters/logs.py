@@ -111,6 +111,7 @@ _LIMITS = {
     "login_timeout",
     "login_octets",
     "bad_commands",
+    "http",
     "proxy_header",
     "too_many_connections",
     "too_many_from_address",
@@ -124,6 +125,11 @@ _KEY_ORDER = ["timestamp", "level", "event"]
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+_LONGEST = 128
+_LONGEST_PROSE = 500
+"""Characters of a text: strangers choose names and servers choose reasons, as long as they like."""
+_PROSE = {"reason", "answer", "why", "names", "error"}
+
 _PERSONAL = {"peer"}
 """Fields that lines of the level "info" go without, unless the part is debugged."""
 
@@ -136,12 +142,12 @@ class LogObserver:
         if LEVELS[level] < threshold:
             return
         shown = (field.name for field in fields(fact) if field.repr)
-        record = {name: _plain(getattr(fact, name)) for name in shown}
+        record = {name: _plain(name, getattr(fact, name)) for name in shown}
         if level == "info" and threshold > LEVELS["debug"]:
             for name in _PERSONAL:
                 record.pop(name, None)
         if isinstance(fact, Unexpected):
-            record["error"] = f"{type(fact.error).__name__}: {fact.error}"
+            record["error"] = _plain("error", f"{type(fact.error).__name__}: {fact.error}")
             record["exc_info"] = fact.error
         if found := work_id.get():
             record["id"] = found
@@ -232,7 +238,10 @@ def _event(kind: type) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
-def _plain(value: Any) -> Any:
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        longest = _LONGEST_PROSE if name in _PROSE else _LONGEST
+        return value if len(value) <= longest else value[: longest - 1] + "…"
     return round(value, 6) if isinstance(value, float) else value
 
 

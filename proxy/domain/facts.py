@@ -17,13 +17,15 @@ Ending = Literal[
     "login_timeout",
     "login_octets",
     "bad_commands",
+    "refused_logins",
+    "http",
     "proxy_header",
     "too_many_connections",
     "too_many_from_address",
 ]
 """How a device session ended: by QUIT, by the device hanging up, by silence, by a device that does
 not take what it asked for, by a fault on either side, by a broken handshake, by the proxy stopping;
-the others are limits that the peer ran into."""
+by a peer that speaks HTTP; the others are limits that the peer ran into."""
 
 Refusal = Literal["credentials", "too_many_failures"]
 Unasked = Literal["refused_lately", "too_many_upstream"]

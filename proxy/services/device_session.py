@@ -35,6 +35,9 @@ DRAIN_STALL = 30.0
 """Seconds of silence that end a session once the proxy stops: between commands, and while a device
 does not take what it asked for."""
 
+REFUSED_LOGINS = 3
+"""After so many in one session we hang up: who has a password does not need more."""
+
 STOPPING = "the service is stopping, try again later"
 TOO_MANY = "too many connections, try again later"
 
@@ -74,6 +77,7 @@ class DeviceSession(asyncio.Protocol):
         self._closing = False
         self._ended: Ending = "eof"
         self._octets_in = self._octets_out = 0
+        self._refused_logins = 0
         self._started = self._active = self._loop.time()
 
     # --- for those who speak a protocol ---------------------------------------------------------
@@ -96,7 +100,7 @@ class DeviceSession(asyncio.Protocol):
         raise NotImplementedError
 
     def _refuse_login(self, error: ProxyError) -> None:
-        """Answer the login that is under way."""
+        """Answer the login that is under way, and hang up if `_refused_too_often`."""
         raise NotImplementedError
 
     def _refusal(self, ended: Ending, text: str) -> bytes:
@@ -238,6 +242,11 @@ class DeviceSession(asyncio.Protocol):
             await self._steps.challenge(event.username, self._peer, self._machine)
         except ProxyError as error:
             self._refuse_login(error)
+
+    def _refused_too_often(self) -> bool:
+        """To be asked once with each refusal."""
+        self._refused_logins += 1
+        return self._refused_logins >= REFUSED_LOGINS
 
     def _has_logged_in(self, account: str, device: str, seconds: float) -> None:
         self._sessions.logged_in(self)

@@ -120,6 +120,9 @@ class Pop3Session(DeviceSession):
             case pop3.TooManyErrors():
                 self._machine.err("too many bad commands, goodbye")
                 self._end_politely("bad_commands")
+            case pop3.HttpBegun():
+                self._machine.err("this is POP3 and not HTTP, goodbye")
+                self._end_politely("http")
             case _:
                 assert self._transaction is not None  # noqa: S101 - the machine has seen a login
                 self._transaction.answer(event)
@@ -139,6 +142,8 @@ class Pop3Session(DeviceSession):
 
     def _refuse_login(self, error: ProxyError) -> None:
         self._machine.err(*reply_to(error))
+        if self._refused_too_often():
+            self._end_politely("refused_logins")
 
     async def _commit(self) -> None:
         """QUIT. A device that sent it ahead has its messages only once they are on their way."""

@@ -20,6 +20,7 @@ from proxy.services.submissions import Submissions
 from proxy.wire import smtp_events as smtp
 from proxy.wire.pop3_events import (
     CertificateLogin,
+    HttpBegun,
     LoginEvent,
     PasswordLogin,
     ScramLogin,
@@ -99,6 +100,9 @@ class SmtpSession(DeviceSession):
             case TooManyErrors():
                 self._machine.reply(421, "4.7.0 too many bad commands, goodbye")
                 self._end_politely("bad_commands")
+            case HttpBegun():
+                self._machine.reply(554, "5.5.2 this is SMTP and not HTTP, goodbye")
+                self._end_politely("http")
             case _:
                 assert self._submission is not None  # noqa: S101 - the machine has seen a login
                 self._start(self._hand_in(self._submission, event))
@@ -158,6 +162,8 @@ class SmtpSession(DeviceSession):
             self._machine.reply(454, "4.3.0 the mail store is not available, try again later")
         else:
             self._machine.reply(454, "4.7.0 the login cannot be judged now, wait and try again")
+        if self._refused_too_often():
+            self._refuse("refused_logins", "too many refused logins, goodbye")
 
     # --- the end --------------------------------------------------------------------------------
 

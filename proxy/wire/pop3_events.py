@@ -90,6 +90,12 @@ class TooManyErrors:
     """The peer does not speak POP3. Answer with `err` and hang up."""
 
 
+@dataclass(frozen=True, slots=True)
+class HttpBegun:
+    """The peer speaks HTTP, and anybody may have chosen what stands behind. Answer with `err` and
+    hang up."""
+
+
 LoginEvent = PasswordLogin | ScramLogin | CertificateLogin
 Event = (
     LoginEvent
@@ -104,4 +110,5 @@ Event = (
     | Rset
     | Quit
     | TooManyErrors
+    | HttpBegun
 )

@@ -14,12 +14,14 @@ from enum import Enum
 from proxy.wire import sasl
 from proxy.wire.arguments import BadSyntax, no_arguments, numbers, optional_number
 from proxy.wire.dots import TERMINATOR
+from proxy.wire.http_lines import is_http
 from proxy.wire.line_server import LineOffer, LineServer
 from proxy.wire.lines import TOO_LONG
 from proxy.wire.pop3 import NEVER, Expire
 from proxy.wire.pop3_events import (
     Dele,
     Event,
+    HttpBegun,
     List,
     PasswordLogin,
     Quit,
@@ -55,7 +57,7 @@ class Offer(LineOffer):
 
 
 class Pop3Server(LineServer[Event]):
-    """One session's machine. Not to be used again after `Quit` or `TooManyErrors`."""
+    """One session's machine. Not to be used again after `Quit`, `TooManyErrors` or `HttpBegun`."""
 
     challenge_mark = b"+ "
     _offer: Offer
@@ -136,7 +138,10 @@ class Pop3Server(LineServer[Event]):
         known = OTHER if entry is None else verb
         self.commands[known] = self.commands.get(known, 0) + 1
         if entry is None:
-            self._refuse("unknown command")
+            if is_http(line):
+                self._owed = HttpBegun()
+            else:
+                self._refuse("unknown command")
             return
         states, handle = entry
         if self.state not in states:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from proxy.wire.pop3_events import LoginEvent, ScramStart, StartTls, TooManyErrors
+from proxy.wire.pop3_events import HttpBegun, LoginEvent, ScramStart, StartTls, TooManyErrors
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +60,5 @@ Event = (
     | Reset
     | Quit
     | TooManyErrors
+    | HttpBegun
 )

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from proxy.wire import sasl
 from proxy.wire.dots import DotDecoder
+from proxy.wire.http_lines import is_http
 from proxy.wire.line_server import LineOffer, LineServer
 from proxy.wire.lines import TOO_LONG
-from proxy.wire.pop3_events import LoginEvent, ScramStart, StartTls, TooManyErrors
+from proxy.wire.pop3_events import HttpBegun, LoginEvent, ScramStart, StartTls, TooManyErrors
 from proxy.wire.smtp_events import Content, Data, Event, Hello, Mail, Quit, Rcpt, Reset
 from proxy.wire.smtp_replies import reply_octets
 
@@ -38,7 +39,7 @@ class _Refused(Exception):
 
 
 class SmtpServer(LineServer[Event]):
-    """One session's machine. Not to be used again after `Quit` or `TooManyErrors`."""
+    """One session's machine. Not to be used again after `Quit`, `TooManyErrors` or `HttpBegun`."""
 
     challenge_mark = b"334 "
     _offer: SmtpOffer
@@ -132,6 +133,8 @@ class SmtpServer(LineServer[Event]):
         word, _, rest = line.partition(b" ")
         handle = _COMMANDS.get(word.upper())
         if handle is None:
+            if is_http(line):
+                return HttpBegun()
             raise _Refused(500, "5.5.2 this command is not known")
         if any(octet < 0x20 or octet == 0x7F for octet in rest):
             raise _Refused(501, "5.5.2 a command holds no control characters")

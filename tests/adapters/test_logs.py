@@ -9,7 +9,7 @@ from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import aiosqlite
 import pytest
@@ -117,6 +117,21 @@ def test_a_fact_is_one_record_with_its_level(
     LogObserver().observe(fact)
     (record,) = records(capsys)
     assert (record["level"], record["event"]) == (level, event)
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_nobody_writes_long_lines_into_the_log(
+    capsys: pytest.CaptureFixture[str], format: Literal["json", "text"]
+) -> None:
+    configure("debug", format)
+    name, prose = "n" * 10_000, "p" * 10_000
+    LogObserver().observe(LoginRefused(name, name, "credentials", prose))
+    LogObserver().observe(SyncFailed(name, "UpstreamBusy", prose, 60.0))
+    written = capsys.readouterr().err.splitlines()
+    assert "n" * 127 + "…" in written[0] or "n" * 127 + "\\u2026" in written[0]
+    assert "n" * 128 not in written[0]
+    assert "p" * 500 not in "".join(written)
+    assert "p" * 499 in written[1]
 
 
 def test_every_kind_of_fact_has_a_level() -> None:

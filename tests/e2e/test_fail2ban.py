@@ -51,7 +51,7 @@ def test_failures_of_a_real_proxy_count(rig: Rig, format: str) -> None:
             assert device is wrong
     host, _, port = proxy.addresses["pop3"][0].rpartition(":")
     with socket.create_connection((host, int(port)), 30) as raw:
-        raw.sendall(b"GET / HTTP/1.1\r\n" * 30)
+        raw.sendall(b"HELO there\r\n" * 30)
         while raw.recv(1000):
             pass
     eventually(lambda: "bad_commands" in proxy.log(), what="the session")
@@ -69,6 +69,10 @@ LINES: list[Fact] = [
     SessionEnded("192.0.2.2", "", "", "", "login_octets", 0, 0, 1, 1, 1.0),
     SessionEnded("192.0.2.3", "alice", "laptop", "", "bad_commands", 0, 0, 1, 1, 1.0),
     SessionEnded("192.0.2.4", "", "", "", "quit", 0, 0, 1, 1, 1.0),
+    # A page of anybody's can have the owner's browser do that.
+    SessionEnded("192.0.2.8", "", "", "", "http", 0, 0, 1, 1, 1.0),
+    # Each of the refusals has counted already.
+    SessionEnded("192.0.2.9", "", "", "", "refused_logins", 0, 0, 1, 1, 1.0),
     SmtpSessionEnded("192.0.2.5", "", "", "", "bad_commands", 0, 1, 1, 1.0),
     SmtpSessionEnded("192.0.2.6", "alice", "laptop", "", "bad_commands", 0, 1, 1, 1.0),
     SmtpSessionEnded("192.0.2.7", "", "", "", "eof", 0, 1, 1, 1.0),

@@ -131,6 +131,7 @@ def _tls_seeds() -> Iterator[bytes]:
 
 def _rude_seeds() -> Iterator[bytes]:
     yield plan_octets(b"GET / HTTP/1.1\r\n" * 20)
+    yield plan_octets(b"HELO there\r\n" * 20)
     yield plan_octets(b"\r\n\n\r\r\n" * 3 + b"QUIT\n", max_errors=7)
     yield plan_octets(b"USER a\nPASS b\nRETR 1\nQUIT\n")
     yield plan_octets(_lines(b"RETR 1", b"DELE -1", b"TOP 1", b"LIST 1 2", b"XYZZY", b"QUIT now"))

@@ -174,6 +174,9 @@ class Ledger:
             case pop3.StartTls():
                 expect(self._may_start_tls and not self._exchange, "STLS out of place")
                 expect(_verb(line) == b"STLS", "STLS that nobody said")
+            case pop3.HttpBegun():
+                expect(not self._exchange, "HTTP inside of a login")
+                expect(b":" in line or b" " in line, "HTTP that nobody spoke")
             case pop3.Quit(update):
                 expect(_verb(line) == b"QUIT" and not self._exchange, "QUIT that nobody said")
                 expect(update is self._logged_in, "an update that does not fit the state")

@@ -125,7 +125,7 @@ class Run:
             case pop3.Quit():
                 self._ok("bye")
                 self._over = True
-            case pop3.TooManyErrors():
+            case pop3.TooManyErrors() | pop3.HttpBegun():
                 # The reply is to no line: it goes to a peer that is about to be cut off.
                 self._machine.err("goodbye")
                 expect(self._sent() == b"-ERR goodbye\r\n", "another reply than was given")

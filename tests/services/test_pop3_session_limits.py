@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from ipaddress import ip_network
 
 import pytest
 
 from proxy.domain.policy import LimitsPolicy, Octets, Seconds, SessionPolicy
 from tests.services.test_pop3_session import BIG, TIMEOUT, Client, Drop, Zeros, connected
+
+SCRAM = [b"AUTH SCRAM-SHA-256 " + base64.b64encode(b"n,,n=alice,r=abcdefghijklmnopqrstuvwx")]
 
 
 async def ending(client: Client) -> str:
@@ -56,6 +59,43 @@ async def test_bad_commands_are_counted() -> None:
             assert (await client.ask(b"XYZZY")).startswith(b"-ERR")
         assert await client.rest() == b"-ERR too many bad commands, goodbye\r\n"
         assert await ending(client) == "bad_commands"
+
+
+@pytest.mark.parametrize("ways", [[b"USER a\r\nPASS no"], [b"AUTH PLAIN AGEAbm8="], SCRAM])
+async def test_three_refused_logins_end_the_session(ways: list[bytes]) -> None:
+    """Whatever is sent ahead behind them is not looked at, be it the right password."""
+    async with connected(Drop([])) as client:
+        await client.line()
+        await client.say(*ways * 3, b"USER a", b"PASS right", b"STAT", b"QUIT")
+        answer = await client.rest()
+        assert answer.count(b"-ERR [AUTH]") == 3
+        assert answer.endswith(b"-ERR [AUTH] login refused: check user name and password\r\n")
+        assert await ending(client) == "refused_logins"
+
+
+async def test_a_login_that_follows_two_refused_ones_is_taken() -> None:
+    async with connected(Drop([])) as client:
+        await client.line()
+        await client.say(*[b"USER a", b"PASS no"] * 2, b"USER a", b"PASS right", b"QUIT")
+        assert (await client.rest()).endswith(b"+OK 0 messages (0 octets)\r\n+OK bye\r\n")
+        assert await ending(client) == "quit"
+
+
+@pytest.mark.parametrize("logged_in", [False, True])
+@pytest.mark.parametrize("path", [b"/", b"/" + b"a" * 5000])
+async def test_what_a_browser_was_made_to_post_is_not_carried_out(
+    path: bytes, *, logged_in: bool
+) -> None:
+    drop = Drop([b"one\r\n"])
+    async with connected(drop) as client:
+        await (client.log_in() if logged_in else client.line())
+        body = b"USER alice\r\nPASS right\r\nDELE 1\r\nQUIT\r\n"
+        await client.say(b"POST %s HTTP/1.1" % path, b"Host: 127.0.0.1:1110", b"", body)
+        answer = await client.rest()
+        assert answer.endswith(b"-ERR this is POP3 and not HTTP, goodbye\r\n")
+        assert b"+OK" not in answer
+        assert await ending(client) == "http"
+    assert drop.committed == []
 
 
 async def test_a_million_bad_commands_are_not_read() -> None:

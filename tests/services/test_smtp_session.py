@@ -238,6 +238,28 @@ async def test_too_many_bad_commands_end_the_session(tmp_path: Path) -> None:
         assert (await house.facts.first(SmtpSessionEnded)).ended == "bad_commands"
 
 
+async def test_three_refused_logins_end_the_session(tmp_path: Path) -> None:
+    async with smtp_house(tmp_path) as house, house.talk() as talk:
+        await talk.hello()
+        for _ in range(3):
+            assert (await talk.say(plain(password="wrong"))).startswith("535 5.7.8 ")
+        assert (await talk.answer()).startswith("421 4.7.0 ")
+        assert await talk.answer() == ""
+        assert (await house.facts.first(SmtpSessionEnded)).ended == "refused_logins"
+        assert len(house.facts.of(LoginRefused)) == 3
+
+
+async def test_what_a_browser_was_made_to_post_is_not_carried_out(tmp_path: Path) -> None:
+    async with smtp_house(tmp_path) as house, house.talk() as talk:
+        await talk.hello()
+        body = b"EHLO x\r\n" + plain() + b"\r\nMAIL FROM:<a@example.org>"
+        answer = await talk.say(b"POST / HTTP/1.1\r\nHost: x\r\n\r\n" + body)
+        assert answer.startswith("554 5.5.2 ")
+        assert await talk.answer() == ""
+        assert (await house.facts.first(SmtpSessionEnded)).ended == "http"
+        assert house.upstream.commands == []
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

@@ -30,7 +30,7 @@ def test_the_server_machine_takes_anything(pieces: list[bytes], plaintext: bool)
                 case pop3.StartTls():
                     machine.start_tls()
                     machine.tls_started()
-                case pop3.Quit() | pop3.TooManyErrors():
+                case pop3.Quit() | pop3.TooManyErrors() | pop3.HttpBegun():
                     machine.ok("bye")
                     over = True
                 case _:

@@ -13,6 +13,7 @@ from proxy.wire.errors import LocalProtocolError
 from proxy.wire.line_server import OUTPUT_LIMIT
 from proxy.wire.pop3_server import _COMMANDS, OTHER, Offer, Pop3Server, State
 from tests.wire.feeding import every_way
+from tests.wire.http import HTTP_LINES, NO_HTTP_LINES
 
 
 def server(*, stls: bool = True, plaintext_login: bool = True) -> Pop3Server:
@@ -284,8 +285,35 @@ def test_quit_before_the_login_commits_nothing() -> None:
 
 def test_a_peer_that_speaks_something_else_is_given_up() -> None:
     machine = server()
-    machine.receive(b"GET / HTTP/1.1\r\n" * 20)
+    machine.receive(b"HELO there\r\n" * 20)
     assert machine.next_event() == pop3.TooManyErrors()
+
+
+@pytest.mark.parametrize("line", HTTP_LINES)
+@pytest.mark.parametrize("in_front", [b"", b"NOOP\r\n", b"USER alice\r\n"])
+def test_a_line_of_http_is_an_event_and_nothing_behind_it_is_looked_at(
+    line: bytes, in_front: bytes
+) -> None:
+    for machine in (server(), logged_in()):
+        machine.receive(in_front + line + b"\r\nUSER a\r\nPASS b\r\nSTAT\r\nQUIT\r\n")
+        assert machine.next_event() == pop3.HttpBegun()
+        assert machine.next_event() is None
+        machine.data_to_send()
+        machine.err("goodbye")
+        assert machine.data_to_send() == b"-ERR goodbye\r\n"
+
+
+def test_a_request_line_that_is_too_long_is_known_by_the_field_behind_it() -> None:
+    machine = server()
+    machine.receive(b"POST /" + b"a" * 10_000 + b" HTTP/1.1\r\nHost: x\r\nUSER a\r\nPASS b\r\n")
+    assert machine.next_event() == pop3.HttpBegun()
+
+
+@pytest.mark.parametrize("line", NO_HTTP_LINES)
+def test_other_unknown_commands_are_refused_and_the_session_goes_on(line: bytes) -> None:
+    machine = server()
+    machine.receive(line + b"\r\nQUIT\r\n")
+    assert machine.next_event() == pop3.Quit(update=False)
 
 
 def test_a_body_in_parts_stays_owed_until_its_end() -> None:

@@ -13,6 +13,7 @@ from proxy.wire.dots import TERMINATOR, DotEncoder
 from proxy.wire.line_server import OUTPUT_LIMIT
 from proxy.wire.pop3_events import (
     CertificateLogin,
+    HttpBegun,
     PasswordLogin,
     ScramStart,
     StartTls,
@@ -21,6 +22,7 @@ from proxy.wire.pop3_events import (
 from proxy.wire.smtp_events import Content, Data, Event, Hello, Mail, Quit, Rcpt, Reset
 from proxy.wire.smtp_server import SmtpOffer, SmtpServer
 from tests.wire.feeding import every_way
+from tests.wire.http import HTTP_LINES, NO_HTTP_LINES
 from tests.wire.scram_client import ScramClient
 
 OFFER = SmtpOffer(starttls=True, plaintext_login=True, max_message_size=1000)
@@ -186,6 +188,31 @@ def test_no_password_is_in_what_is_logged_of_an_event() -> None:
 def test_too_many_bad_commands_are_an_event() -> None:
     session = Session(replace(OFFER, max_errors=3)).feed(b"X\r\n" * 3)
     assert session.events == [TooManyErrors()]
+
+
+@pytest.mark.parametrize("line", HTTP_LINES)
+@pytest.mark.parametrize("in_front", [b"", b"NOOP\r\n", START])
+def test_a_line_of_http_is_an_event_and_nothing_behind_it_is_looked_at(
+    line: bytes, in_front: bytes
+) -> None:
+    session = Session()
+    session.feed(in_front)
+    session.events.clear()
+    session.machine.receive(line + b"\r\n" + START + b"QUIT\r\n")
+    assert session.machine.next_event() == HttpBegun()
+    assert session.machine.next_event() is None
+
+
+def test_a_mail_may_hold_lines_of_http() -> None:
+    content = b"".join(line + b"\r\n" for line in HTTP_LINES)
+    session = Session().feed(START, b"MAIL FROM:<a@b>\r\nDATA\r\n", content + TERMINATOR)
+    assert session.mails == [content]
+
+
+@pytest.mark.parametrize("line", NO_HTTP_LINES)
+def test_other_unknown_commands_are_refused_and_the_session_goes_on(line: bytes) -> None:
+    session = Session().feed(line + b"\r\nQUIT\r\n")
+    assert session.events == [Quit()]
 
 
 def test_answers_that_nobody_reads_are_made_no_further() -> None:
