@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import get_args
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from proxy.domain.errors import BadConfig
+from proxy.interfaces.world import DeviceProtocol
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: forward secrecy and authenticated encryption only. TLS 1.3 has no others."""
@@ -22,7 +25,8 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 class DeviceContext:
     """How we show ourselves to devices."""
 
-    ssl: ssl.SSLContext
+    ssl: Mapping[DeviceProtocol, ssl.SSLContext]
+    """For each of the protocols, which it selects by ALPN where that is offered."""
     end_point: bytes
     """The channel binding tls-server-end-point of our certificate (RFC 5929 §4.1)."""
 
@@ -34,15 +38,17 @@ def device_context(cert: Path, key: Path | None, client_ca: Path | None = None) 
     Raises:
         BadConfig: the files cannot be read, or do not belong together.
     """
-    context = server_context(cert, key)
+    contexts = {speaks: server_context(cert, key) for speaks in get_args(DeviceProtocol)}
     try:
-        if client_ca is not None:
-            context.load_verify_locations(client_ca)
-            context.verify_mode = ssl.CERT_OPTIONAL
+        for speaks, context in contexts.items():
+            context.set_alpn_protocols([speaks])
+            if client_ca is not None:
+                context.load_verify_locations(client_ca)
+                context.verify_mode = ssl.CERT_OPTIONAL
         leaf = x509.load_pem_x509_certificate(cert.read_bytes()).public_bytes(Encoding.DER)
     except (OSError, ValueError) as error:
         raise BadConfig([f"{cert} or {client_ca}: not a certificate: {error}"]) from None
-    return DeviceContext(context, end_point(leaf))
+    return DeviceContext(contexts, end_point(leaf))
 
 
 def end_point(der: bytes) -> bytes:

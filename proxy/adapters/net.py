@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 from proxy.adapters.certificate import DeviceContext, end_point, upstream_context
+from proxy.adapters.client_hello import await_client_hello
 from proxy.adapters.host_names import HostNames
 from proxy.adapters.listeners import SocketListener, open_listener
 from proxy.domain.errors import UpstreamUnreachable, UpstreamUnusable
-from proxy.interfaces.world import DeviceTls, UpstreamTls
+from proxy.interfaces.world import DeviceProtocol, DeviceTls, UpstreamTls
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
@@ -80,22 +81,28 @@ class SocketNetwork:
         return await open_listener(address, factory)
 
     async def start_device_tls(
-        self, transport: asyncio.Transport, protocol: asyncio.Protocol, received: bytes
+        self,
+        transport: asyncio.Transport,
+        protocol: asyncio.Protocol,
+        received: bytes,
+        speaks: DeviceProtocol,
     ) -> DeviceTls:
-        if self._device_tls is None:
+        ours = self._device_tls
+        if ours is None:
             raise OSError("there is no certificate")
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            hello = await await_client_hello(transport, protocol, received, speaks)
         handshake = asyncio.ensure_future(
             asyncio.get_running_loop().start_tls(
                 transport,
                 protocol,
-                self._device_tls.ssl,
+                ours.ssl[speaks],
                 server_side=True,
                 ssl_handshake_timeout=CONNECT_TIMEOUT,
             )
         )
         try:
-            if received:
-                await _hand_over(transport, protocol, received)
+            await _hand_over(transport, protocol, hello)
             upgraded = _open(await handshake)
         finally:
             handshake.cancel()
@@ -104,7 +111,7 @@ class SocketNetwork:
         return DeviceTls(
             transport=upgraded,
             version=tls.version(),
-            end_point=self._device_tls.end_point,
+            end_point=ours.end_point,
             client_fingerprint=hashlib.sha256(shown).digest() if shown else None,
         )
 

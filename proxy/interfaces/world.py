@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 P = TypeVar("P", bound=asyncio.Protocol)
+
+DeviceProtocol = Literal["pop3", "smtp"]
+"""What is spoken with devices, by its ALPN name. IANA's registry has "pop3" (RFC 2595) and none for
+SMTP; "smtp" is what Exim goes by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +78,16 @@ class Network(Protocol):
         """
 
     async def start_device_tls(
-        self, transport: asyncio.Transport, protocol: asyncio.Protocol, received: bytes
+        self,
+        transport: asyncio.Transport,
+        protocol: asyncio.Protocol,
+        received: bytes,
+        speaks: DeviceProtocol,
     ) -> DeviceTls:
         """Upgrade an accepted connection with our certificate.
 
-        `received` is what came from the device already and belongs to the handshake.
+        `received` is what came from the device already and belongs to the handshake. A device that
+        offers protocols by ALPN (RFC 7301) has to offer the one that is spoken here.
 
         Raises:
             OSError: the handshake failed.

@@ -16,7 +16,7 @@ from proxy.domain import facts
 from proxy.domain.errors import ProxyError
 from proxy.domain.facts import Ending
 from proxy.interfaces.observer import work_id
-from proxy.interfaces.world import DeviceTls
+from proxy.interfaces.world import DeviceProtocol, DeviceTls
 from proxy.services.face import Face, is_forwarder, peer_of
 from proxy.services.login_steps import LoginSteps
 from proxy.services.sessions import Sessions
@@ -46,6 +46,8 @@ class DeviceSession(asyncio.Protocol):
     """Who speaks a protocol gives the machine, answers its events, and tells how it ended."""
 
     _machine: LineServer[Any]
+
+    speaks: ClassVar[DeviceProtocol]
 
     told: ClassVar[Mapping[Ending, str]] = {"login_timeout": "no login for too long"}
     """Which of the ends that come of silence the peer is told of, and how."""
@@ -221,7 +223,9 @@ class DeviceSession(asyncio.Protocol):
         self._transport.pause_reading()
         clear, self._early = self._early, b""
         try:
-            self._tls = await self._face.network.start_device_tls(self._transport, self, clear)
+            self._tls = await self._face.network.start_device_tls(
+                self._transport, self, clear, self.speaks
+            )
         except OSError:
             self._abort("tls_error")
             # asyncio forgets to tell when a handshake ends by a reset or by its time-out.

@@ -19,6 +19,7 @@ from proxy.wire.pop3_server import Offer, Pop3Server
 
 
 class Pop3Session(DeviceSession):
+    speaks = "pop3"
     _machine: Pop3Server
 
     def __init__(self, face: Face, sessions: Sessions[Pop3Session], *, tls: bool) -> None:

@@ -33,6 +33,7 @@ from proxy.wire.smtp_server import SmtpOffer, SmtpServer
 
 
 class SmtpSession(DeviceSession):
+    speaks = "smtp"
     told: ClassVar[Mapping[Ending, str]] = {
         **DeviceSession.told,
         "timeout": "silent for too long",

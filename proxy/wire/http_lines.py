@@ -1,6 +1,6 @@
 """Lines of HTTP, which a browser sends that was led to a port of ours.
 
-A page of anybody's can have a browser post a form to any port of any machine that it reaches, one of
+A page of anybody's can have a browser post a form to any port of any machine that it reaches, on
 its own network, say. What stands in the form would be taken for commands, once the lines of the
 request before it have been refused.
 """

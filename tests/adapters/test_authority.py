@@ -680,7 +680,7 @@ async def test_a_device_shows_who_it_is_with_its_certificate(
     authority = Authority(tmp_path)
     files = authority.server_certificate([])
     key, certificate = authority.device_certificate(login)
-    server = device_context(files.certificate, files.private_key, authority.ca_file).ssl
+    server = device_context(files.certificate, files.private_key, authority.ca_file).ssl["pop3"]
     client = device_client(authority.ca_file, key, certificate)
     assert server.verify_mode == ssl.CERT_OPTIONAL
     server.verify_flags |= ssl.VERIFY_X509_STRICT
@@ -712,7 +712,7 @@ async def test_a_device_s_certificate_makes_no_server(tmp_path: Path) -> None:
 async def test_the_server_s_certificate_makes_no_device(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     files = authority.server_certificate([])
-    server = device_context(files.certificate, files.private_key, authority.ca_file).ssl
+    server = device_context(files.certificate, files.private_key, authority.ca_file).ssl["pop3"]
     client = strict_client(authority.ca_file)
     client.load_cert_chain(files.certificate, files.private_key)
     with pytest.raises((ssl.SSLError, ConnectionError)):
@@ -722,7 +722,7 @@ async def test_the_server_s_certificate_makes_no_device(tmp_path: Path) -> None:
 async def test_a_device_of_another_authority_is_refused(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "data")
     files = authority.server_certificate([])
-    server = device_context(files.certificate, files.private_key, authority.ca_file).ssl
+    server = device_context(files.certificate, files.private_key, authority.ca_file).ssl["pop3"]
     stranger = Authority(tmp_path / "other").device_certificate("alice+laptop")
     client = device_client(authority.ca_file, *stranger)
     with pytest.raises((ssl.SSLError, ConnectionError)):

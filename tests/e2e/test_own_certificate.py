@@ -57,6 +57,30 @@ def test_who_trusts_the_printed_certificate_reads_mail(rig: Rig) -> None:
     assert untrusting.returncode == 60, "the certificate verifies without being trusted"
 
 
+@pytest.mark.parametrize(
+    ("offered", "taken"), [("", True), ("pop3", True), ("http/1.1", False), ("h2,smtp", False)]
+)
+@pytest.mark.parametrize("stls", [True, False])
+def test_a_browser_that_was_led_here_is_refused_in_the_handshake(
+    rig: Rig, offered: str, *, taken: bool, stls: bool
+) -> None:
+    need("openssl")
+    proxy, _ = own(rig)
+    address = proxy.addresses["pop3" if stls else "pop3s"][0]
+    options = [*(("-starttls", "pop3") if stls else ()), *(("-alpn", offered) if offered else ())]
+    done = subprocess.run(
+        ["openssl", "s_client", "-connect", address, "-ign_eof", "-crlf", *options],
+        input="QUIT\n",
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert ("+OK bye" in done.stdout) == taken
+    assert ("no application protocol" in done.stderr) != taken
+    eventually(lambda: f"ended={'quit' if taken else 'tls_error'}" in proxy.log(), what="the end")
+
+
 def test_a_renewed_certificate_is_trusted_where_the_first_one_was(rig: Rig) -> None:
     proxy, login = own(rig)
     trusted = rig.folder / "trusted.pem"

@@ -18,7 +18,7 @@ from contextvars import copy_context
 from typing import TypeVar
 
 from proxy.domain.errors import UpstreamUnreachable
-from proxy.interfaces.world import DeviceTls, UpstreamTls
+from proxy.interfaces.world import DeviceProtocol, DeviceTls, UpstreamTls
 from tests.sim.fabric import Service, SimFabric
 from tests.sim.faults import chance
 from tests.sim.handshake import TIMEOUT
@@ -135,7 +135,11 @@ class SimNetwork:
         return SimListener(self._fabric, service, f"{host}:{service.port}")
 
     async def start_device_tls(
-        self, transport: asyncio.Transport, protocol: asyncio.Protocol, received: bytes
+        self,
+        transport: asyncio.Transport,
+        protocol: asyncio.Protocol,
+        received: bytes,
+        speaks: DeviceProtocol,
     ) -> DeviceTls:
         if received:
             raise OSError("what came in clear is no handshake")

@@ -62,7 +62,7 @@ def test_an_upgrade_marks_what_is_written_after_it(seed: int) -> None:
 
         async def accept() -> None:
             network = sim.host("server").network
-            await network.start_device_tls(server.transport, server, b"")
+            await network.start_device_tls(server.transport, server, b"", "pop3")
 
         accepting = asyncio.create_task(accept())
         await client.until(5)
@@ -87,7 +87,7 @@ def test_a_command_slipped_in_before_the_handshake_breaks_it(seed: int) -> None:
         client.transport.pause_reading()
         network = sim.host("server").network
         with pytest.raises(OSError, match="wrong version"):
-            await network.start_device_tls(server.transport, server, b"")
+            await network.start_device_tls(server.transport, server, b"", "pop3")
         await asyncio.sleep(10)
         assert not server.received
         assert server.events == ["made", "lost"]
@@ -171,7 +171,7 @@ def test_an_abort_during_the_handshake_fails_it() -> None:
         server = await service.first()
         sim.loop.call_later(1, server.transport.abort)
         with pytest.raises(ConnectionResetError):
-            await sim.host("server").network.start_device_tls(server.transport, server, b"")
+            await sim.host("server").network.start_device_tls(server.transport, server, b"", "pop3")
 
     simulate(0, main)
 
@@ -186,7 +186,7 @@ def test_a_handshake_ended_by_a_reset_or_by_silence_is_told_to_its_caller_alone(
         if way == "reset":
             sim.loop.call_later(1, client.transport.abort)
         with pytest.raises(ConnectionError):
-            await sim.host("server").network.start_device_tls(server.transport, server, b"")
+            await sim.host("server").network.start_device_tls(server.transport, server, b"", "pop3")
         await asyncio.sleep(60)
         assert server.events == ["made"]
         assert sim.fabric.open_connections("server") == 0
@@ -204,6 +204,6 @@ def test_without_a_certificate_there_is_no_tls() -> None:
         await sim.host("client").network.connect("bare", 110, lambda: client, None)
         server = await service.first()
         with pytest.raises(OSError, match="no certificate"):
-            await bare.start_device_tls(server.transport, server, b"")
+            await bare.start_device_tls(server.transport, server, b"", "pop3")
 
     simulate(0, main)
