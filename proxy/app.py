@@ -37,6 +37,7 @@ from proxy.interfaces.world import Network, World
 from proxy.services.admin_names import Report, unheard
 from proxy.services.core import Core
 from proxy.services.listeners import Listeners, Wanted
+from proxy.services.room import Room
 from proxy.services.sessions import Session
 from proxy.services.watch import Watch
 from proxy.web.control import call_running, start_control
@@ -59,7 +60,7 @@ class App:
         self._metrics = PrometheusObserver(account_names=names)
         self._observer = TeeObserver([LogObserver(), self._metrics])
         self._directory = directory_of(settings)
-        room = partial(space, settings.data_dir)
+        room = Room(partial(space, settings.data_dir), settings.store)
         world = _world(self._network, settings)
         self.watch = Watch(
             store,
@@ -67,7 +68,7 @@ class App:
             self._observer,
             self._directory,
             settings.alerts,
-            room,
+            room.space,
             SmtpPostman(),
         )
         self.core = Core(
@@ -80,8 +81,9 @@ class App:
             submission=settings.smtp.limits,
             dialer=AioSmtpDialer(),
             names_in_metrics=names,
+            room=room,
         )
-        self._metrics.follow(self.core.load, room)
+        self._metrics.follow(self.core.load, room.space)
         self._certificate = certificate_of(settings)
         self._certificate_state: object = None
         self._load_certificate()
@@ -145,7 +147,7 @@ class App:
             self._load_certificate()
             raise
         self._settings = settings
-        self.core.follow(settings.pop3, settings.limits, settings.smtp.limits)
+        self.core.follow(settings.pop3, settings.limits, settings.smtp.limits, settings.store)
         self.watch.follow(settings.alerts)
         self._directory.replace(directory_of(settings))
         await self.core.load_passwords()
@@ -276,6 +278,7 @@ async def administer(
             SessionPolicy(),
             LimitsPolicy(),
             names_in_metrics=settings.http.account_names_in_metrics,
+            room=Room(partial(space, settings.data_dir), settings.store),
         )
         await core.load_passwords()
         try:

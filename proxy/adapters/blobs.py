@@ -18,11 +18,9 @@ from typing import Any, BinaryIO, TypeVar
 
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.model import Blob
+from proxy.interfaces.store import IN_MEMORY
 
 T = TypeVar("T")
-
-CHUNK = 256 * 1024
-"""Octets of a message that are held in memory; those of a longer one go to a temporary file."""
 
 
 class Runner:
@@ -203,7 +201,7 @@ class BlobWriter:
             self._last = seam[-2:]
         self.octets += len(data)
         self._memory += data
-        if len(self._memory) >= CHUNK:
+        if len(self._memory) >= IN_MEMORY:
             await self._spill()
 
     async def _spill(self) -> None:

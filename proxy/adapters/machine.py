@@ -15,12 +15,22 @@ LAG_EVERY = 1.0
 
 
 def space(path: Path) -> Space | None:
-    """The file system that holds a path; None when it does not say."""
+    """The file system that holds a path; None when it does not say.
+
+    The reserve is none of its business.
+    """
     try:
         found = os.statvfs(path)
     except OSError:
         return None
-    return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+    # Some file systems over a network say that they have no size at all.
+    if not found.f_blocks:
+        return None
+    return Space(
+        found.f_bavail * found.f_frsize,
+        found.f_blocks * found.f_frsize,
+        found.f_favail if found.f_files else None,
+    )
 
 
 async def watch_loop(report: Callable[[float], None]) -> None:

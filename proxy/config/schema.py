@@ -20,6 +20,7 @@ from proxy.domain.policy import (
     RetentionPolicy,
     SessionPolicy,
     SmtpServer,
+    StorePolicy,
     SubmissionLimits,
     SyncPolicy,
     UpstreamServer,
@@ -33,6 +34,9 @@ Address = NewType("Address", str)
 
 Listening = NewType("Listening", str)
 """An address to listen on: "host:port", "unix:PATH" or "systemd:NAME"."""
+
+HostName = NewType("HostName", str)
+"""Without a port."""
 
 FilePath = NewType("FilePath", str)
 """An absolute path once loaded; "" means there is none."""
@@ -95,6 +99,8 @@ class SecretsSettings:
 class HttpSettings:
     listen: Address = Address("127.0.0.1:9110")
     """"": no HTTP at all."""
+    hosts: tuple[HostName, ...] = ()
+    """Names that requests may ask for, beside the machine's own."""
     account_names_in_metrics: bool = False
     """Whether labels are the names of accounts, addresses as a rule; if not, hashes of them."""
 
@@ -123,6 +129,7 @@ class Settings:
     sync: SyncPolicy = field(default_factory=SyncPolicy)
     devices: DevicePolicy = field(default_factory=DevicePolicy)
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
+    store: StorePolicy = field(default_factory=StorePolicy)
     accounts: AccountsSettings = field(default_factory=AccountsSettings)
     secrets: SecretsSettings = field(default_factory=SecretsSettings)
     http: HttpSettings = field(default_factory=HttpSettings)

@@ -18,6 +18,7 @@ from proxy.config.schema import (
     AccountsSettings,
     Address,
     FilePath,
+    HostName,
     HttpSettings,
     Listening,
     LogSettings,
@@ -36,6 +37,7 @@ from proxy.domain.policy import (
     RetentionPolicy,
     Seconds,
     SmtpServer,
+    StorePolicy,
     SyncPolicy,
     UpstreamServer,
 )
@@ -74,6 +76,7 @@ def converter(base: Path) -> Converter:
         (MailAddress, values.mail_address),
         (Listening, values.listening(base)),
         (FilePath, values.file(base)),
+        (HostName, values.host_name),
         (Path, values.directory(base)),
     ):
         made.register_structure_hook(kind, _hook(read))
@@ -138,6 +141,7 @@ def converter(base: Path) -> Converter:
         backlog=_hook(values.backlog),
     )
     _register(made, RetentionPolicy)
+    _register(made, StorePolicy)
     _register(made, AccountsSettings)
     _register(made, SecretsSettings)
     _register(made, HttpSettings, listen=_hook(values.address_or_none))

@@ -174,6 +174,13 @@ def host(value: Any) -> str:
     return name
 
 
+def host_name(value: Any) -> str:
+    """A host that is there."""
+    if not (name := host(value)):
+        raise WrongValue(f"{show(name)} is not a host name")
+    return name
+
+
 def provider(value: Any) -> str:
     """The name of a known provider; "" for none."""
     name = text(value)

@@ -178,6 +178,16 @@ class SyncPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class StorePolicy:
+    """How much of the disk mail may take. 0: nothing is set."""
+
+    reserve: Octets = Octets(0)
+    """Kept free on the file system; `domain.room` says what 0 comes to."""
+    max_account_size: Octets = Octets(0)
+    """Of the messages stored of one account, beyond which nothing more is fetched for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class DevicePolicy:
     enrol: Literal["auto", "closed"] = "auto"
     separator: str = "+"

@@ -40,6 +40,10 @@ class Space:
     free: int
     """For who is not root."""
     size: int
+    files: int | None = None
+    """Files that can still be made; None: no such limit."""
+    reserve: int = 0
+    """So much of it is not for mail."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Literal
 from proxy.domain.facts import UidlsChanged
 from proxy.domain.model import Account, Unfetched
 from proxy.domain.policy import DAY, HOUR, AccountPolicy
+from proxy.domain.room import ACCOUNT_FULL, NO_ROOM, for_mail
 from proxy.domain.survey import Space
 
 TroubleKind = Literal[
@@ -22,8 +23,9 @@ TroubleKind = Literal[
     "uidls_changed",
     "store_low",
     "store_full",
+    "account_full",
 ]
-"""The last but one is for the operator alone, the last one for devices alone."""
+"""`store_low` is for the operator alone, `store_full` for devices alone."""
 
 ReportKind = Literal["digest"]
 """Kept like a trouble, from the beginning of its period on."""
@@ -43,9 +45,9 @@ TELLS_FOR = 7 * DAY
 MIB = 1024**2
 LOW = 200 * MIB
 LOW_SHARE, LOW_AT_MOST = 0.05, 5 * 1024 * MIB
-"""Room is low below `LOW`, or below this share of the whole where that is not plenty."""
-FULL = 50 * MIB
-"""Octets of room with which syncs are about to stop."""
+LOW_RESERVES = 2
+"""Room is low below `LOW`, below this share of the whole where that is not plenty, or below so many
+times the reserve."""
 MARGIN = 1.2
 """So many times as much room has to be there until there is enough again."""
 
@@ -104,6 +106,8 @@ def begun(
         patience = max(NO_SYNC, 2 * watched.policy.sync.interval)
         last = account.synced_at or account.created_at
         found += ["no_sync"] if now - last > patience else []
+    if is_account_full(account):
+        found.append("account_full")
     if watched.renamed is not None:
         found.append("uidls_changed")
     fresh: list[TroubleKind] = [kind for kind in found if kind not in known]
@@ -114,6 +118,19 @@ def begun(
 
 def too_large(account: Account) -> list[Unfetched]:
     return [one for one in account.unfetched if one.why.startswith(TOO_LARGE)]
+
+
+def is_account_full(account: Account) -> bool:
+    return any(one.why.startswith(ACCOUNT_FULL) for one in account.unfetched)
+
+
+def lacks_room(account: Account, space: Space) -> bool:
+    """Whether mail was left upstream that would find no room now either."""
+    room = for_mail(space)
+    return any(
+        one.why.startswith(NO_ROOM) and one.octets * MARGIN + MIB > room
+        for one in account.unfetched
+    )
 
 
 def mark(message: Unfetched) -> str:
@@ -135,6 +152,8 @@ def is_over(trouble: Trouble, account: Account, *, declared: bool, now: float) -
             return (account.synced_at or 0.0) >= trouble.since or not declared
         case "too_large":
             return not {mark(one) for one in too_large(account)}.intersection(trouble.marks)
+        case "account_full":
+            return not is_account_full(account)
         case "uidls_changed":
             return now - trouble.since > TELLS_FOR
         case _:
@@ -143,10 +162,11 @@ def is_over(trouble: Trouble, account: Account, *, declared: bool, now: float) -
 
 def is_low(space: Space, *, already: bool) -> bool:
     """Whether the operator has to make room; `already`: it was low when last looked at."""
-    least = max(LOW, min(LOW_SHARE * space.size, LOW_AT_MOST))
+    share = min(LOW_SHARE * space.size, LOW_AT_MOST)
+    least = max(LOW, share, LOW_RESERVES * space.reserve)
     return space.free < least * (MARGIN if already else 1)
 
 
 def is_full(space: Space, *, already: bool) -> bool:
-    """Whether syncs are about to stop."""
-    return space.free < FULL * (MARGIN if already else 1)
+    """Whether there is no room for mail."""
+    return for_mail(space) < space.reserve * (MARGIN - 1 if already else 0)

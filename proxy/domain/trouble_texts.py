@@ -114,8 +114,9 @@ def store_low(space: Space) -> Telling:
         "The disk of the mail proxy is nearly full",
         f"{size(space.free)} of {size(space.size)} are free where the proxy keeps its mail "
         "(data_dir in its configuration).",
-        "When nothing is left, no new mail is fetched, and devices cannot delete mail. Nothing "
-        "that is stored gets lost.",
+        f"It keeps {size(space.reserve)} of that free (reserve under [store]). Mail for which no "
+        "more than that is left is not fetched and stays at the provider, and no mail can be sent. "
+        "Devices read and delete what is stored as ever, and nothing of it gets lost.",
         "Make room on that disk, or let the proxy keep less: lower local_keep under [retention] "
         "and reload it. What it keeps of whom, this shows:",
         f"    {PROGRAM} status",
@@ -126,9 +127,22 @@ def store_full(account: Account, space: Space) -> Telling:
     return _telling(
         "The mail proxy has no room for new mail",
         f"Only {size(space.free)} are free on the disk of the proxy that keeps the mail of "
-        f"{name_of(account.name)}. It is about to stop fetching mail; what is here already stays, "
-        "and new mail waits at the provider.",
+        f"{name_of(account.name)}, and {size(space.reserve)} of that are not for mail. What is "
+        "here already stays and can be read, and new mail waits at the provider.",
         "Whoever looks after the proxy has to make room on its disk. Then it goes on by itself.",
+    )
+
+
+def account_full(account: Account) -> Telling:
+    name = name_of(account.name)
+    return _telling(
+        f"The mail proxy keeps no more mail for {name}",
+        f"The proxy is set to keep so much mail of one account and no more, and {name} has reached "
+        "that. What is here already stays, and new mail waits at the provider.",
+        "Mail that is deleted at the provider, and that every device has, makes room after a "
+        "while. Or let the proxy keep more: raise max_account_size under [store] in its "
+        "configuration, and then run, on the computer that runs it:",
+        f"    systemctl reload {PROGRAM}\n{_command('account sync', account.name)}",
     )
 
 

@@ -30,6 +30,9 @@ from proxy.domain.model import (
 from proxy.domain.policy import RetentionPolicy, ViewKind
 from proxy.domain.trouble import ReportKind, Trouble, TroubleKind
 
+IN_MEMORY = 256 * 1024
+"""Octets of one message that a writer holds in memory at most, before they go to a file."""
+
 
 class BlobWriter(Protocol):
     """Takes the octets of one message; nothing is durable before `Store.add_messages`."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from proxy import __version__
 from proxy.domain.directory import Directory
 from proxy.domain.errors import VaultLocked
-from proxy.domain.policy import LimitsPolicy, SessionPolicy, SubmissionLimits
+from proxy.domain.policy import LimitsPolicy, SessionPolicy, StorePolicy, SubmissionLimits
 from proxy.domain.survey import Load
 from proxy.interfaces.observer import ID_OCTETS, Observer
 from proxy.interfaces.store import Store
@@ -22,6 +22,7 @@ from proxy.services.janitor import Janitor
 from proxy.services.logins import Logins
 from proxy.services.maildrops import Maildrops
 from proxy.services.pop3_session import Pop3Session
+from proxy.services.room import Room
 from proxy.services.sessions import Sessions
 from proxy.services.smtp_session import SmtpSession
 from proxy.services.submissions import Submissions
@@ -47,13 +48,15 @@ class Core:
         submission: SubmissionLimits | None = None,
         dialer: SmtpDialer | None = None,
         names_in_metrics: bool = False,
+        room: Room | None = None,
     ) -> None:
-        """Without a `dialer` no mail is sent."""
+        """Without a `dialer` no mail is sent; without `room` there is no end of it."""
+        self._room = room or Room(lambda: None, StorePolicy())
         self._store = store
         self._directory = directory
         self._kept = KeptSecrets(store, world.vault)
         login = AccountLogin(world, observer, directory, self._kept)
-        self.syncs = Syncs(world, store, observer, directory, login)
+        self.syncs = Syncs(world, store, observer, directory, login, self._room)
         maildrops = Maildrops(store, world.clock, observer)
         self._gate = Gate(limits, world.entropy.token(32))
         self.logins = Logins(world, store, observer, directory, self.syncs, maildrops, self._gate)
@@ -66,6 +69,7 @@ class Core:
             login,
             dialer,
             submission or SubmissionLimits(),
+            self._room,
         )
         self.janitor = Janitor(store, world.clock, observer, directory, maildrops)
         self.admin = Admin(
@@ -102,13 +106,18 @@ class Core:
                     self._directory.set_password(account.name, password or b"")
 
     def follow(
-        self, policy: SessionPolicy, limits: LimitsPolicy, submission: SubmissionLimits
+        self,
+        policy: SessionPolicy,
+        limits: LimitsPolicy,
+        submission: SubmissionLimits,
+        store: StorePolicy,
     ) -> None:
         """For sessions to come; open ones go on under what held when they began."""
         self._face = replace(self._face, policy=policy, limits=limits)
         self.sessions.limits = self.smtp_sessions.limits = limits
         self.submissions.limits = submission
         self._gate.follow(limits)
+        self._room.follow(store)
 
     def load(self) -> Load:
         return Load(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 
 from proxy.domain.errors import UpstreamGarbled, UpstreamUnreachable
@@ -17,6 +17,8 @@ from proxy.domain.trouble import TOO_LARGE
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
+from proxy.services.quota import OutOfRoom, Quota, quota_of
+from proxy.services.room import Room
 from proxy.services.sync_memory import LEFT_OUT_FOR, SyncMemory
 from proxy.services.upstream import Began, Ended, Refused, Transfer, UpstreamSession
 from proxy.wire.pop3_client import Part
@@ -44,6 +46,7 @@ class Fetch:
         account: Account,
         memory: SyncMemory,
         max_message_size: int,
+        room: Room,
         *,
         hide_returned: bool,
     ) -> None:
@@ -56,7 +59,11 @@ class Fetch:
         self._account = account
         self._memory = memory
         self._limit = max_message_size
+        self._room = room
+        self._quota = Quota(room, memory, None)
         self._fetched: list[Fetched] = []
+        self._entries: list[Entry] = []
+        """Of the batch."""
         self._batch_octets = 0
         self._batch_since = 0.0
         self._writing: asyncio.Task[None] | None = None
@@ -66,11 +73,20 @@ class Fetch:
         self.skipped: list[Unfetched] = []
         """Not asked for: too large, or broke a session not long ago."""
         self.refused: list[Unfetched] = []
+        self.waiting: list[Unfetched] = []
+        """Not asked for, or broken off, since there is no room."""
+        self.broken_off = False
+        """For that reason; the session is of no more use."""
         self.expected = 0
         """Messages that upstream is asked for."""
 
+    @property
+    def left(self) -> list[Unfetched]:
+        """What was to be fetched, and was not."""
+        return [*self.waiting, *self.skipped, *self.refused]
+
     async def run(self, found: Reconciliation) -> None:
-        """RETR all that is to be fetched.
+        """RETR all that is to be fetched and for which there is room.
 
         Raises:
             UpstreamUnreachable, StoreUnavailable: what had come whole before is kept.
@@ -79,20 +95,25 @@ class Fetch:
         self.expected = len(entries)
         if not entries:
             return
+        self._quota = await quota_of(self._account, self._store, self._room, self._memory)
         # What sessions have broken over comes last, so that it holds up nothing else.
         entries.sort(key=self._memory.times_broken)
         now = asyncio.get_running_loop().time
         waiting_since = now()
         try:
-            async with aclosing(self._session.retrieve(entries)) as transfers:
+            async with aclosing(self._session.retrieve(self._admitted(entries))) as transfers:
                 async for transfer in transfers:
                     if isinstance(transfer, Refused):
                         self.refused.append(_unfetched(transfer.entry, transfer.text))
+                        self._quota.settle(transfer.entry)
                     elif isinstance(transfer, Began):
                         await self._receive(transfer.entry, transfers, found, waiting_since)
                         if self._batch_is_full:
                             await self._flush()
                     waiting_since = now()
+        except OutOfRoom:
+            self.broken_off = True
+            self._session.abort()
         except UpstreamGarbled:
             if (suspect := self._session.suspect) is not None:
                 self._leave_out(suspect, "upstream does not send it as POP3 wants")
@@ -109,7 +130,16 @@ class Fetch:
                 await self._flush()
             finally:
                 await self._written()
+                self._quota.close()
             await self.note_sightings(found)
+
+    def _admitted(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Small ones may find room where a large one did not."""
+        for entry in entries:
+            if why := self._quota.admit(entry):
+                self.waiting.append(_unfetched(entry, why))
+            else:
+                yield entry
 
     def _is_left_out(self, entry: Entry) -> bool:
         now = self._clock.now()
@@ -143,10 +173,15 @@ class Fetch:
                 if isinstance(transfer, Part):
                     octets += len(transfer.data)
                     self._check_size(entry, octets)
+                    self._quota.came(entry, len(transfer.data))
                     fingerprint.feed(transfer.data)
                     await writer.write(transfer.data)
             seconds = asyncio.get_running_loop().time() - waiting_since
             blob = await writer.finish()
+        except OutOfRoom as error:
+            await writer.abort()
+            self.waiting.append(_unfetched(entry, str(error)))
+            raise
         except BaseException:
             await writer.abort()
             raise
@@ -157,10 +192,12 @@ class Fetch:
         verdict, message_id = found.judge_octets(entry, blob.digest, fingerprint)
         if verdict is Verdict.HELD:
             await writer.abort()
+            self._quota.settle(entry)
             if len(found.sightings) >= SIGHTINGS:
                 await self.note_sightings(found)
             return
         self._add(
+            entry,
             Fetched(
                 upstream_uid=entry.uid,
                 upstream_octets=entry.octets,
@@ -170,7 +207,7 @@ class Fetch:
                 received_at=self._arrival(fingerprint),
                 repairs=message_id if verdict is Verdict.REPAIR else None,
                 sent_as=name_of(fingerprint.header) if self._hide_returned else "",
-            )
+            ),
         )
 
     def _check_size(self, entry: Entry, octets: int) -> None:
@@ -194,10 +231,11 @@ class Fetch:
 
     # --- batches --------------------------------------------------------------------------------
 
-    def _add(self, fetched: Fetched) -> None:
+    def _add(self, entry: Entry, fetched: Fetched) -> None:
         if not self._fetched:
             self._batch_since = asyncio.get_running_loop().time()
         self._fetched.append(fetched)
+        self._entries.append(entry)
         self._batch_octets += fetched.blob.octets
 
     @property
@@ -216,9 +254,15 @@ class Fetch:
         """
         await self._written()
         fetched, self._fetched, self._batch_octets = self._fetched, [], 0
+        entries, self._entries = self._entries, []
         if fetched:
-            work = self._store.add_messages(self._account.id, fetched, at=self._clock.now())
+            work = self._make_durable(fetched, entries)
             self._writing = asyncio.get_running_loop().create_task(work)
+
+    async def _make_durable(self, fetched: list[Fetched], entries: list[Entry]) -> None:
+        await self._store.add_messages(self._account.id, fetched, at=self._clock.now())
+        for entry in entries:
+            self._quota.settle(entry)
 
     async def _written(self) -> None:
         writing, self._writing = self._writing, None

@@ -11,6 +11,7 @@ from proxy.domain.model import Blob
 from proxy.domain.policy import SubmissionLimits
 from proxy.interfaces.store import BlobWriter
 from proxy.interfaces.submission import Answer
+from proxy.services.room import Claim
 from proxy.services.smtp_answers import (
     CONVERSION,
     HARMFUL,
@@ -34,10 +35,11 @@ class Received:
         writer: BlobWriter,
         limits: SubmissionLimits,
         header_of_copy: Callable[[bytes], bytes],
+        claim: Claim,
         *,
         seven_bit: bool,
     ) -> None:
-        """`seven_bit`: upstream takes no other octets."""
+        """`claim`: the room there is for it. `seven_bit`: upstream takes no other octets."""
         self.octets = 0
         """Of the mail, with the line ends and without the dots that it goes upstream with."""
         self.message_id = ""
@@ -46,6 +48,7 @@ class Received:
         """Why it is not taken, whatever more comes of it; upstream may have said so."""
         self._writer = writer
         self._limits = limits
+        self._claim = claim
         self._header_of_copy = header_of_copy
         self._seven_bit = seven_bit
         self._ends = LineEnds()
@@ -58,7 +61,8 @@ class Received:
         """Take octets of the mail, their dots unstuffed. Returns what goes upstream, stuffed."""
         data = self._ends.feed(data, last=last)
         self.octets += len(data)
-        self.problem = self.problem or self._wrong
+        if self.problem is None:
+            self.problem = self._wrong or (None if self._claim.takes(len(data)) else NO_ROOM)
         if self.problem is None:
             try:
                 await self._spool(data, last=last)
@@ -66,6 +70,7 @@ class Received:
                 self.problem = NO_ROOM
         if self.problem is not None:
             self._header = None
+            self._claim.end()
             await self._writer.abort()
             return b""
         return self._dots.feed(data)
@@ -101,5 +106,6 @@ class Received:
 
     async def close(self) -> None:
         """Nothing is to be done with it any more."""
+        self._claim.end()
         if not self._kept:
             await self._writer.abort()

@@ -15,7 +15,9 @@ from proxy.domain.facts import Outcome, SentCopyMissing, SentCopyStored, Submiss
 from proxy.interfaces.submission import GO_ON, Answer
 from proxy.services import smtp_answers as answers
 from proxy.services.face import Sender
+from proxy.services.quota import check_fits
 from proxy.services.reception import Received
+from proxy.services.room import STEP, Claim
 from proxy.services.smtp_parameters import Refused, rcpt_command
 from proxy.services.submissions import Last, Submissions
 from proxy.services.upstream_mail import UpstreamMail
@@ -85,18 +87,23 @@ class Submission:
         if not self._recipients:
             return answers.NO_RECIPIENT
         began = self._loop.time()
-        try:
-            answer = await self._upstream.data()
-        except ProxyError as error:
-            answer = answers.unavailable(error)
-        if answer.code == GO_ON:
-            self._content = self._new_content()
+        answer = answers.NO_ROOM
+        claim = self._desk.room.claim(STEP)
+        if claim is not None:
+            try:
+                answer = await self._upstream.data()
+            except ProxyError as error:
+                answer = answers.unavailable(error)
+        if claim is not None and answer.code == GO_ON:
+            self._content = self._new_content(claim)
         else:
+            if claim is not None:
+                claim.end()
             self._note_end(answer, 0, began)
             await self.reset()
         return answer
 
-    def _new_content(self) -> Received:
+    def _new_content(self, claim: Claim) -> Received:
         header = partial(
             copy_header,
             device=self.device,
@@ -104,7 +111,8 @@ class Submission:
             keep_bcc=self._desk.server(self.account).keep_bcc,
         )
         seven_bit = "8BITMIME" not in self._upstream.offers
-        return Received(self._desk.store.new_blob(), self._desk.limits, header, seven_bit=seven_bit)
+        writer, limits = self._desk.store.new_blob(), self._desk.limits
+        return Received(writer, limits, header, claim, seven_bit=seven_bit)
 
     async def reset(self) -> None:
         """Forget the mail under way."""
@@ -194,9 +202,11 @@ class Submission:
             with suppress(StoreUnavailable):
                 await self._desk.store.settle_sending(note)
             return True
+        account = self._sender.account.id
         try:
+            await check_fits(account, content.octets, self._desk.store, self._desk.room)
             await self._desk.store.add_own(
-                self._sender.account.id,
+                account,
                 await content.copy(),
                 but_not_for=device.id if device and which == "others" else None,
                 sending=note,

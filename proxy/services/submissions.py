@@ -18,6 +18,7 @@ from proxy.interfaces.world import World
 from proxy.services.account_login import AccountLogin
 from proxy.services.credentials import new_nonce
 from proxy.services.face import Sender, SendersDoor
+from proxy.services.room import Room
 from proxy.services.secrets_said import secrets_of, without
 from proxy.services.smtp_login import log_in, sending_as
 
@@ -79,7 +80,9 @@ class Submissions:
         login: AccountLogin,
         dialer: SmtpDialer | None,
         limits: SubmissionLimits,
+        room: Room,
     ) -> None:
+        self.room = room
         self.store = store
         self.observer = observer
         self.clock = world.clock

@@ -22,6 +22,7 @@ from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
 from proxy.services.fetch import Fetch
+from proxy.services.room import Room
 from proxy.services.sync_memory import Mark, SyncMemory
 from proxy.services.upstream import Overview, UpstreamSession
 
@@ -51,6 +52,7 @@ class AccountSync:
         retention: RetentionPolicy,
         max_message_size: int,
         memory: SyncMemory,
+        room: Room,
         retr_hides: bool = False,
         hide_returned: bool = False,
     ) -> None:
@@ -73,6 +75,7 @@ class AccountSync:
             account,
             memory,
             max_message_size,
+            room,
             hide_returned=hide_returned,
         )
 
@@ -111,9 +114,11 @@ class AccountSync:
         found = await self._reconcile(plan)
         await self._fetch.run(found)
         left = await self._note_listing(plan, found, known)
-        deleted = [] if self._memory.doubted else await self._delete(due, found.same)
+        can_delete = not (self._memory.doubted or self._fetch.broken_off)
+        deleted = await self._delete(due, found.same) if can_delete else []
         expunged = await self._quit_and_note(deleted, seen.count)
-        if not (deleted or self._fetch.refused or self._memory.doubted):
+        fetch = self._fetch
+        if not (deleted or fetch.refused or fetch.waiting or self._memory.doubted):
             self._memory.mark = self._mark(listing, found, seen)
         return self._result(len(listing.entries), started, expunged, left)
 
@@ -255,7 +260,7 @@ class AccountSync:
             self._account.id,
             at=now,
             upstream_count=left,
-            unfetched=[*fetch.skipped, *fetch.refused][:UNFETCHED] if self._compared else None,
+            unfetched=fetch.left[:UNFETCHED] if self._compared else None,
         )
         return len(expunged)
 
@@ -270,6 +275,6 @@ class AccountSync:
             octets=fetch.octets,
             expunged=expunged,
             left=left,
-            failed=len(fetch.skipped) + len(fetch.refused),
+            failed=len(fetch.left),
             seconds=asyncio.get_running_loop().time() - started,
         )

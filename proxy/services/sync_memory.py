@@ -48,6 +48,9 @@ class SyncMemory:
     others: too large, or such that upstream breaks the protocol or the connection over them."""
     breaks: dict[tuple[str, int], int] = field(default_factory=dict)
     """Messages over which sessions broke, and how many."""
+    longer: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Messages for which there was no room, since they are longer than upstream says: octets that
+    they need at least."""
 
     def why_left_out(self, entry: Entry, now: float) -> str | None:
         found = self.left_out.get((entry.uid, entry.octets))
@@ -66,3 +69,11 @@ class SyncMemory:
 
     def came(self, entry: Entry) -> None:
         self.breaks.pop((entry.uid, entry.octets), None)
+        self.longer.pop((entry.uid, entry.octets), None)
+
+    def needs(self, entry: Entry) -> int:
+        """Octets that this message takes, as far as is known."""
+        return max(entry.octets, self.longer.get((entry.uid, entry.octets), 0))
+
+    def is_longer(self, entry: Entry, octets: int) -> None:
+        self.longer[entry.uid, entry.octets] = octets

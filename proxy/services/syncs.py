@@ -30,6 +30,7 @@ from proxy.interfaces.observer import ID_OCTETS, Observer, work_id
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
 from proxy.services.account_login import AccountLogin
+from proxy.services.room import Room
 from proxy.services.sync import AccountSync
 from proxy.services.sync_run import AccountState, SyncRun
 from proxy.services.upstream_memory import ServerMemory, UpstreamMemory
@@ -60,7 +61,9 @@ class Syncs:
         observer: Observer,
         directory: Directory,
         login: AccountLogin,
+        room: Room,
     ) -> None:
+        self._room = room
         self._login = login
         self._world = world
         self._store = store
@@ -332,6 +335,7 @@ class Syncs:
                 retr_hides=hides_retrieved(server.host),
                 hide_returned=policy.smtp.returned_copies == "hide",
                 memory=state.memory,
+                room=self._room,
             )
             run.progress = lambda: (sync.progress, sync.to_fetch)
             try:

@@ -35,6 +35,7 @@ from proxy.domain.trouble import (
     is_full,
     is_low,
     is_over,
+    lacks_room,
     mark,
     new_too_large,
 )
@@ -137,19 +138,22 @@ class Troubles:
             if trouble.over_at is None and trouble.kind != "digest":
                 open[trouble.account_id].append(trouble)
         space = self._space()
-        await self._look_at_machine(open[None], space, now)
+        accounts = await self._store.accounts()
+        stopped = space is not None and any(lacks_room(account, space) for account in accounts)
+        await self._look_at_machine(open[None], space, now, stopped=stopped)
         troubled = set()
-        for account in await self._store.accounts():
+        for account in accounts:
             if await self._look_at(account, open[account.id], space, now):
                 troubled.add(account.name)
         self._troubled = troubled
 
     async def _look_at_machine(
-        self, open: Sequence[Trouble], space: Space | None, now: float
+        self, open: Sequence[Trouble], space: Space | None, now: float, *, stopped: bool
     ) -> None:
+        """`stopped`: there is mail that found no room, be it for its size alone."""
         if space is None:
             return
-        if not is_low(space, already=bool(open)):
+        if not (stopped or is_low(space, already=bool(open))):
             for trouble in open:
                 await self._end(trouble, "", now)
         elif not open:
@@ -163,7 +167,9 @@ class Troubles:
         declared = self._directory.declared(name) is not None
         used = declared or self._directory.pass_through
         was_full = any(trouble.kind == "store_full" for trouble in open)
-        full = is_full(space, already=was_full) if space else was_full
+        full = was_full
+        if space is not None:
+            full = is_full(space, already=was_full) or lacks_room(account, space)
         for trouble in list(open):
             over = is_over(trouble, account, declared=declared, now=now)
             if over or not used or (trouble.kind == "store_full" and not full):
@@ -200,6 +206,8 @@ class Troubles:
                 return texts.consent_needed(account, declared), ()
             case "no_sync":
                 return texts.no_sync(account, policy.upstream), ()
+            case "account_full":
+                return texts.account_full(account), ()
             case "uidls_changed" if renamed:
                 return texts.uidls_changed(account, renamed), ()
             case "too_large":

@@ -218,7 +218,7 @@ class UpstreamSession:
     # --- messages -------------------------------------------------------------------------------
 
     def retrieve(self, entries: Iterable[Entry]) -> AsyncGenerator[Transfer, None]:
-        """RETR of each, in order."""
+        """RETR of each, in order; an entry is taken when it is about to be asked for."""
         return self._transfers(
             (entry, b"RETR %d" % entry.number, entry.octets) for entry in entries
         )
@@ -287,18 +287,25 @@ class UpstreamSession:
         """
         talk = self._talk
         ahead = WINDOW_COMMANDS if talk.pipelines else 1
-        waiting = deque(requests)
+        waiting = iter(requests)
+        following = True
         asked: deque[tuple[Entry, int | None]] = deque()
         octets = 0
-        while waiting or asked:
+        while True:
             batch: list[Request] = []
-            while waiting and len(asked) < ahead and (not asked or octets < WINDOW_OCTETS):
-                entry, command, expected = waiting.popleft()
+            while following and len(asked) < ahead and (not asked or octets < WINDOW_OCTETS):
+                request = next(waiting, None)
+                if request is None:
+                    following = False
+                    break
+                entry, command, expected = request
                 batch.append((command, Expect.BODY))
                 asked.append((entry, expected))
                 octets += expected or 0
             if batch:
                 await talk.send(*batch)
+            if not asked:
+                return
             entry, expected = asked[0]
             self.current = entry if expected is not None else None
             reply = await talk.reply()

@@ -62,7 +62,7 @@ def test_octets_are_the_same_however_they_are_split(pieces: list[bytes]) -> None
 
     # So small that most messages go by way of a temporary file.
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(blobs, "CHUNK", 5)
+        patch.setattr(blobs, "IN_MEMORY", 5)
         asyncio.run(store_and_read(Path(folder)))
 
 

@@ -76,6 +76,7 @@ def tellings(name: str, said: str, uid: str) -> dict[TroubleKind, Telling]:
         "uidls_changed": texts.uidls_changed(account, UidlsChanged(name, 7, 1)),
         "store_low": texts.store_low(space),
         "store_full": texts.store_full(account, space),
+        "account_full": texts.account_full(account),
     }
 
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from proxy.adapters import blobs
 from proxy.adapters.blobs import Blobs, InlineRunner
-from proxy.domain.policy import Octets, SubmissionLimits
+from proxy.domain.policy import Octets, StorePolicy, SubmissionLimits
 from proxy.services.reception import HEADER_LIMIT, Received
+from proxy.services.room import STEP, Room
 from proxy.services.smtp_answers import HARMFUL, HEADER_TOO_LARGE
 from proxy.wire import smtp_events as smtp
 from proxy.wire.sent_copy import MARK, copy_header
@@ -61,7 +62,7 @@ cuts = st.lists(st.integers(1, 40), min_size=1, max_size=20)
 def spooled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Blobs]:
     """Files for all but the smallest mails, and parts of a few octets."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blobs, "CHUNK", 50)
+        patch.setattr(blobs, "IN_MEMORY", 50)
         made = Blobs(tmp_path_factory.mktemp("data") / "blobs", InlineRunner())
         made.prepare([])
         yield made
@@ -147,7 +148,9 @@ def test_what_goes_upstream_has_one_end_and_is_the_client_s_mail(
 
 @asynccontextmanager
 async def receiving(spooled: Blobs) -> AsyncIterator[Received]:
-    received = Received(spooled.writer(), LIMITS, copy, seven_bit=False)
+    claim = Room(lambda: None, StorePolicy()).claim(STEP)
+    assert claim
+    received = Received(spooled.writer(), LIMITS, copy, claim, seven_bit=False)
     try:
         yield received
     finally:

@@ -247,11 +247,11 @@ async def test_a_disk_that_fills_up_is_the_operator_s_business_until_syncs_stop(
     await desk.later(1)
     assert await desk.subjects() == []
     assert desk.home.facts.of(TroubleBegan) == [TroubleBegan("", "store_low", False)]
-    desk.space = Space(40 * 1024**2, 200 * 1024**3)
+    desk.space = Space(40 * 1024**2, 200 * 1024**3, reserve=50 * 1024**2)
     await desk.later(1)
     await desk.later(1)
     assert await desk.subjects() == ["The mail proxy has no room for new mail"]
-    desk.space = Space(55 * 1024**2, 200 * 1024**3)
+    desk.space = Space(55 * 1024**2, 200 * 1024**3, reserve=50 * 1024**2)
     await desk.later(1)
     assert len(await desk.subjects()) == 1
     desk.space = PLENTY
