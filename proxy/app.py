@@ -28,8 +28,9 @@ from proxy.adapters.vault import AesVault, KeySource
 from proxy.adapters.web import WebClient
 from proxy.config.schema import Settings
 from proxy.domain.directory import Directory
-from proxy.domain.errors import BadConfig, MailNotSent
+from proxy.domain.errors import BadConfig, MailNotSent, StoreUnavailable
 from proxy.domain.facts import CertificateLoaded, CertificateUnusable
+from proxy.domain.labels import KEY_OCTETS
 from proxy.domain.policy import AlertsPolicy, LimitsPolicy, SessionPolicy
 from proxy.interfaces.store import Store
 from proxy.interfaces.submission import SmtpDialer
@@ -37,6 +38,7 @@ from proxy.interfaces.world import Network, World
 from proxy.services.admin_names import Report, unheard
 from proxy.services.core import Core
 from proxy.services.listeners import Listeners, Wanted
+from proxy.services.readiness import Readiness
 from proxy.services.room import Room
 from proxy.services.sessions import Session
 from proxy.services.watch import Watch
@@ -50,14 +52,16 @@ CERTIFICATE_CHECK = 10.0
 class App:
     """A running proxy; made by `running`."""
 
-    def __init__(self, settings: Settings, store: Store, hurry: asyncio.Event) -> None:
-        """`hurry`, once set: sessions are not waited for any longer."""
+    def __init__(
+        self, settings: Settings, store: Store, hurry: asyncio.Event, label_key: bytes | None
+    ) -> None:
+        """`hurry`, once set: sessions are not waited for any longer. `label_key`: see
+        `metrics_label`."""
         self._settings = settings
         self._hurry = hurry
-        self._store = store
+        self._is_ready = Readiness(store)
         self._network = SocketNetwork(None)
-        names = settings.http.account_names_in_metrics
-        self._metrics = PrometheusObserver(account_names=names)
+        self._metrics = PrometheusObserver(label_key)
         self._observer = TeeObserver([LogObserver(), self._metrics])
         self._directory = directory_of(settings)
         room = Room(partial(space, settings.data_dir), settings.store)
@@ -80,14 +84,13 @@ class App:
             settings.limits,
             submission=settings.smtp.limits,
             dialer=AioSmtpDialer(),
-            names_in_metrics=names,
+            label_key=label_key,
             room=room,
         )
         self._metrics.follow(self.core.load, room.space)
         self._certificate = certificate_of(settings)
         self._certificate_state: object = None
         self._load_certificate()
-        self._listening = False
         self._listeners = Listeners()
 
     @property
@@ -108,7 +111,7 @@ class App:
             watch_loop(self._metrics.timer_was_late),
         ):
             stack.callback(asyncio.create_task(watch).cancel)
-        self._listening = True
+        self._is_ready.listening = True
         await self.core.load_passwords()
         self.core.syncs.follow_directory()
 
@@ -125,8 +128,13 @@ class App:
             for address in addresses:
                 wanted[name, address] = partial(self._network.listen, address, session)
         if at := settings.http.listen:
-            wanted["http", at] = partial(start_http, at, self._metrics.render, self._is_ready)
+            wanted["http", at] = partial(
+                start_http, at, self._metrics.render, self._is_ready, self._http_hosts
+            )
         return wanted
+
+    def _http_hosts(self) -> tuple[str, ...]:
+        return *self._settings.http.hosts, *self._settings.pop3.certificate_names
 
     async def reload(self, settings: Settings) -> list[str]:
         """Take over the configuration; open sessions go on.
@@ -181,7 +189,7 @@ class App:
 
     async def drain(self) -> None:
         """Let sessions end, the longer the more they do, then hang up on the rest."""
-        self._listening = False
+        self._is_ready.listening = False
         for session in self._sessions:
             session.drain()
         hurry = asyncio.create_task(self._hurry.wait())
@@ -203,9 +211,6 @@ class App:
     @property
     def _sessions(self) -> list[Session]:
         return [*self.core.sessions, *self.core.smtp_sessions]
-
-    async def _is_ready(self) -> bool:
-        return self._listening and await self._store.is_writable()
 
 
 def _but_for_what_waits(settings: Settings, now: Settings) -> tuple[Settings, list[str]]:
@@ -237,7 +242,7 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
     """
     store = await open_store(settings.data_dir)
     try:
-        app = App(settings, store, hurry or asyncio.Event())
+        app = App(settings, store, hurry or asyncio.Event(), await _label_key(settings, store))
         workers = [asyncio.create_task(worker.work()) for worker in (app.core.janitor, app.watch)]
         try:
             async with AsyncExitStack() as listeners:
@@ -277,7 +282,7 @@ async def administer(
             directory,
             SessionPolicy(),
             LimitsPolicy(),
-            names_in_metrics=settings.http.account_names_in_metrics,
+            label_key=await _label_key(settings, store),
             room=Room(partial(space, settings.data_dir), settings.store),
         )
         await core.load_passwords()
@@ -287,6 +292,18 @@ async def administer(
             await core.syncs.stop()
     finally:
         await store.close()
+
+
+async def _label_key(settings: Settings, store: Store) -> bytes | None:
+    """What labels of metrics are made with; None: they are the names of accounts."""
+    if settings.http.account_names_in_metrics:
+        return None
+    fresh = SystemEntropy().token(KEY_OCTETS)
+    try:
+        return await store.secret("metrics_label", fresh=fresh)
+    except StoreUnavailable:
+        # No reason not to start: what is stored can be read. Labels are then those of this run.
+        return fresh
 
 
 def directory_of(settings: Settings) -> Directory:

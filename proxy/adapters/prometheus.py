@@ -75,9 +75,9 @@ LAG_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 class PrometheusObserver:
     """Counts facts and shows states; `render` is the page that Prometheus fetches."""
 
-    def __init__(self, *, account_names: bool = False) -> None:
-        """`account_names`: labels name accounts as they are called."""
-        self._labels = AccountLabels(named=account_names)
+    def __init__(self, label_key: bytes | None) -> None:
+        """`label_key`: what labels are made with; None: they name accounts as they are called."""
+        self._labels = AccountLabels(label_key)
         self.registry = CollectorRegistry()
         # When each counter began doubles the page and tells nothing the process's start does not.
         disable_created_metrics()  # type: ignore[no-untyped-call]

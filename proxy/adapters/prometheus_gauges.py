@@ -114,6 +114,11 @@ class Gauges(Collector):
             space.free if space else None,
         )
         yield _single(
+            "store_reserve_bytes",
+            "Space of that which is not for mail (store.reserve).",
+            space.reserve if space else None,
+        )
+        yield _single(
             "store_size_bytes",
             "Size of the file system of data_dir.",
             space.size if space else None,

@@ -13,9 +13,9 @@ OTHER = "other"
 
 
 class AccountLabels:
-    def __init__(self, *, named: bool) -> None:
-        """`named`: labels are the names themselves, not hashes."""
-        self._named = named
+    def __init__(self, key: bytes | None) -> None:
+        """`key`: see `metrics_label`."""
+        self._key = key
         self._known: dict[str, str] = {}
 
     def of(self, account: str) -> str:
@@ -26,5 +26,5 @@ class AccountLabels:
         if label is None:
             if len(self._known) >= MAX_ACCOUNTS:
                 return OTHER
-            label = self._known[account] = metrics_label(account, named=self._named)
+            label = self._known[account] = metrics_label(account, self._key)
         return label

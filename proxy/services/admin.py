@@ -42,9 +42,9 @@ class Admin:
         maildrops: Maildrops,
         submissions: Submissions,
         *,
-        names_in_metrics: bool,
+        label_key: bytes | None,
     ) -> None:
-        self._names_in_metrics = names_in_metrics
+        self._label_key = label_key
         self._kept = kept
         self._maildrops = maildrops
         self._submissions = submissions
@@ -141,7 +141,7 @@ class Admin:
         size = await self._store.size(known.id) if known else AccountSize(0, 0, 0)
         row = {
             "account": account,
-            "metrics_label": metrics_label(account, named=self._names_in_metrics),
+            "metrics_label": metrics_label(account, self._label_key),
             "declared": declared is not None,
             "upstream": f"{upstream.host}:{upstream.port}",
             "smtp": f"{smtp.host}:{smtp.port}" if smtp.host else "",

@@ -47,10 +47,11 @@ class Core:
         *,
         submission: SubmissionLimits | None = None,
         dialer: SmtpDialer | None = None,
-        names_in_metrics: bool = False,
+        label_key: bytes | None = None,
         room: Room | None = None,
     ) -> None:
-        """Without a `dialer` no mail is sent; without `room` there is no end of it."""
+        """Without a `dialer` no mail is sent; without `room` there is no end of that. For
+        `label_key` see `metrics_label`."""
         self._room = room or Room(lambda: None, StorePolicy())
         self._store = store
         self._directory = directory
@@ -82,7 +83,7 @@ class Core:
             self.janitor,
             maildrops,
             self.submissions,
-            names_in_metrics=names_in_metrics,
+            label_key=label_key,
         )
         self.surveyor = Surveyor(store, observer, directory)
         self.sessions: Sessions[Pop3Session] = Sessions(limits)

@@ -26,6 +26,10 @@ the write-ahead log."""
 STEP = 1024**2
 """How much more is promised at a time to a message that is longer than was said."""
 
+UNWRITTEN = 2 * IN_MEMORY
+"""Octets of one message that have come and are in no file: as many in memory, and as many just on
+their way to the file."""
+
 UNLIMITED = 1 << 62
 """Where the file system does not say what is free."""
 
@@ -51,8 +55,8 @@ class Claim:
 
     @property
     def to_come(self) -> int:
-        """Octets that are not in a file yet."""
-        return self.octets + OVERHEAD - max(self.came - IN_MEMORY, 0)
+        """Octets that may not be in a file yet."""
+        return self.octets + OVERHEAD - max(self.came - UNWRITTEN, 0)
 
     @property
     def beyond(self) -> int:

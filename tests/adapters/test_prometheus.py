@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import get_args
@@ -94,8 +95,8 @@ ALICE = {"account": "alice"}
 Labels = dict[str, str]
 
 
-def observer(*facts: Fact, account_names: bool = True) -> PrometheusObserver:
-    made = PrometheusObserver(account_names=account_names)
+def observer(*facts: Fact, label_key: bytes | None = None) -> PrometheusObserver:
+    made = PrometheusObserver(label_key)
     for fact in facts:
         made.observe(fact)
     return made
@@ -258,12 +259,18 @@ def test_the_build_is_named() -> None:
 
 
 def test_names_of_accounts_are_not_shown_unless_that_is_wanted() -> None:
-    made = observer(*FACTS, account_names=False)
+    made = observer(*FACTS, label_key=b"key")
     made.show([STATE])
     assert "alice" not in made.render().decode()
-    # printf %s alice | sha256sum
-    assert values(made, "messages_fetched_total") == {"2bd806c9": 1}
-    assert values(made, "store_messages") == {"2bd806c9": 7}
+    # printf %s alice | openssl dgst -sha256 -hmac key
+    assert values(made, "messages_fetched_total") == {"76fb55e9": 1}
+    assert values(made, "store_messages") == {"76fb55e9": 7}
+
+
+def test_who_has_not_the_key_cannot_tell_whose_label_it_is() -> None:
+    labels = {metrics_label("alice", key) for key in (b"one store's", b"another's")}
+    assert len(labels) == 2
+    assert hashlib.sha256(b"alice").hexdigest()[:8] not in labels
 
 
 def test_a_refused_login_adds_no_series() -> None:
@@ -294,7 +301,7 @@ def test_devices_past_the_limit_have_no_series(monkeypatch: pytest.MonkeyPatch) 
     assert page.count("pop3_sync_backlog_messages{") == 3
 
 
-def one_label(_: str, *, named: bool) -> str:
+def one_label(_: str, key: bytes | None) -> str:
     return "same"
 
 
@@ -307,10 +314,10 @@ def test_accounts_that_happen_to_share_a_label_do_not_break_the_page(
 
 
 @pytest.mark.parametrize("name", ['a"b\nc\\', "\udc80", "caf\xe9"])
-@pytest.mark.parametrize("named", [True, False])
-def test_a_strange_account_name_does_not_break_the_page(name: str, named: bool) -> None:
-    made = observer(MessageFetched(name, 9, 1.0), account_names=named)
-    assert values(made, "messages_fetched_total") == {metrics_label(name, named=named): 1}
+@pytest.mark.parametrize("key", [None, b"key"])
+def test_a_strange_account_name_does_not_break_the_page(name: str, key: bytes | None) -> None:
+    made = observer(MessageFetched(name, 9, 1.0), label_key=key)
+    assert values(made, "messages_fetched_total") == {metrics_label(name, key): 1}
 
 
 def test_two_observers_do_not_share_their_counts() -> None:

@@ -104,7 +104,7 @@ def metrics_of_the_registry() -> set[str]:
     suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
     return {
         metric.name + suffix
-        for metric in PrometheusObserver().registry.collect()
+        for metric in PrometheusObserver(None).registry.collect()
         for suffix in suffixes.get(metric.type, [""])
     }
 
