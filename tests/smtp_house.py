@@ -18,6 +18,7 @@ from proxy.adapters.smtp_upstream import AioSmtpDialer
 from proxy.domain.model import Message
 from proxy.domain.policy import LimitsPolicy, SessionPolicy, SmtpServer, SubmissionLimits
 from proxy.services.face import Face
+from proxy.services.room import Room
 from proxy.services.smtp_session import SmtpSession
 from tests.certificates import Certificates
 from tests.services.house import NO_DELAY, Facts, House, declared, house, policy_for
@@ -143,6 +144,7 @@ async def smtp_house(
     submission: SubmissionLimits | None = None,
     smtp: dict[str, Any] | None = None,
     pass_through: bool = False,
+    room: Room | None = None,
     **told: object,
 ) -> AsyncIterator[SmtpHouse]:
     """One account "alice" with the devices laptop and phone; `told` is what upstream does."""
@@ -161,6 +163,7 @@ async def smtp_house(
             limits=limits,
             pass_through=pass_through,
             dialer=AioSmtpDialer(),
+            room=room,
         ) as made:
             made.core.submissions.limits = submission or SubmissionLimits()
             account = await made.store.ensure_account("alice", declared=True, at=0.0)

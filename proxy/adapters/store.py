@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from proxy.adapters.blobs import Blobs, Runner, ThreadRunner
@@ -18,6 +19,9 @@ from proxy.adapters.sqlite.sent import SentMails
 from proxy.adapters.sqlite.troubles import Troubles
 from proxy.adapters.sqlite.views import ViewsAndCommits
 from proxy.domain.errors import DataDirInUse, StoreUnavailable
+
+TELLS_FOR = 5.0
+"""Seconds for which a write that succeeded tells that the store can be written."""
 
 
 class SqliteStore(
@@ -40,6 +44,8 @@ class SqliteStore(
         self._writing = set()
 
     async def is_writable(self) -> bool:
+        if time.monotonic() - self._database.wrote_at < TELLS_FOR:
+            return True
         try:
             async with self._database.transaction() as change:
                 # Changes nothing, but takes the write-ahead log through the motions.

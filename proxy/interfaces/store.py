@@ -380,6 +380,7 @@ class Store(Accounts, Devices, Views, Syncing, Seen, Own, SentMails, Troubles, R
     async def keep(self, name: str, value: bytes | None) -> None:
         """Keep octets that somebody else has encrypted; None: no longer."""
 
-    async def is_writable(self) -> bool: ...
+    async def is_writable(self) -> bool:
+        """By what was written a moment ago, or by trying."""
 
     async def close(self) -> None: ...

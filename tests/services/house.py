@@ -36,6 +36,7 @@ from proxy.interfaces.world import World
 from proxy.services.core import Core
 from proxy.services.face import PasswordProof
 from proxy.services.maildrops import DeviceMaildrop
+from proxy.services.room import Room
 
 START = 1_793_700_000.0
 """3 November 2026, 10:00 UTC."""
@@ -159,13 +160,14 @@ async def house(
     limits: LimitsPolicy = NO_DELAY,
     pass_through: bool = True,
     dialer: SmtpDialer | None = None,
+    room: Room | None = None,
 ) -> AsyncIterator[House]:
     """A house whose pass-through accounts have `policy`, with these declared accounts."""
     store = await open_store(data_dir)
     clock, passwords, facts = SetClock(), QuickPasswords(), Facts()
     world = world_of(data_dir, clock, passwords)
     directory = Directory(accounts, policy, pass_through=pass_through)
-    core = Core(world, store, facts, directory, SessionPolicy(), limits, dialer=dialer)
+    core = Core(world, store, facts, directory, SessionPolicy(), limits, dialer=dialer, room=room)
     try:
         yield House(core, store, directory, clock, passwords, facts)
     finally:

@@ -7,8 +7,10 @@ A reader never sees an open transaction and never waits for an fsync (WAL). Erro
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -44,6 +46,9 @@ class Database:
         self._writer = writer
         self._reader = reader
         self._lock = asyncio.Lock()
+        self.wrote_at = -math.inf
+        """By the monotonic clock, when a transaction was last on disk; no time, if one has failed
+        since."""
         self.versions: Counter[int] = Counter()
         """Account id → how often what its devices see has changed."""
         self.device_versions: Counter[int] = Counter()
@@ -68,7 +73,9 @@ class Database:
                     await self._writer.execute("BEGIN IMMEDIATE")
                     yield self._writer
                     await self._writer.execute("COMMIT")
+                    self.wrote_at = time.monotonic()
                 except BaseException:
+                    self.wrote_at = -math.inf
                     # After a failed BEGIN or COMMIT, or a cancelled COMMIT that went through,
                     # there is nothing to roll back.
                     with suppress(sqlite3.Error):
