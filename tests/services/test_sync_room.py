@@ -131,11 +131,14 @@ async def test_a_message_that_is_longer_than_listed_is_broken_off_and_not_asked_
     async with home_on(disk, rude, tmp_path) as home:
         assert "liar" not in await home.uids()
         assert [one.uid for one in (await alice(home)).unfetched] == ["liar"]
-        assert not home.facts.of(SyncFailed)
-        assert await home.uids() == ["u1", "u2"]
+        # More is promised step by step, so that a second try may go a little further.
+        await home.uids()
         asked = rude.commands.count("RETR 2")
-        assert await home.uids() == ["u1", "u2"]
+        assert asked <= 2
+        for _ in range(3):
+            assert await home.uids() == ["u1", "u2"]
         assert rude.commands.count("RETR 2") == asked
+        assert not home.facts.of(SyncFailed)
         assert not list((tmp_path / "blobs" / "tmp").iterdir())
         disk.above = 20 * MIB
         assert sorted(await home.uids()) == ["liar", "u1", "u2"]
