@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import time
@@ -40,6 +41,8 @@ class SqliteStore(
         self._database = database
         self._blobs = blobs
         self._lock = lock
+        self._changed = {}
+        self._reading = asyncio.Lock()
         self._waiting_commits = []
         self._writing = set()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
@@ -24,6 +25,10 @@ _DEVICE = (
     "certificate, created_at, seen_at FROM device"
 )
 
+_ENSURE = """
+INSERT INTO account (name, declared, created_at) VALUES (?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET declared = excluded.declared RETURNING id
+"""
 
 _OWN_BLOBS = """
 SELECT DISTINCT digest FROM message WHERE account_id = ?1 AND purged_at IS NULL
@@ -48,49 +53,94 @@ def _device(row: Row) -> Device:
 
 
 class People:
-    """Both small tables in memory, so that a login costs no query.
-
-    Dropped whole by every change of either table, which is rarer than logins by far.
-    """
+    """Both small tables in memory, so that a login costs no query."""
 
     def __init__(self, accounts: list[Account], devices: list[Device]) -> None:
         self.accounts = {account.name: account for account in accounts}
         self.devices: dict[int, dict[str, Device]] = {}
-        """By account id, then by name in lower case; both in order of name."""
+        """By account id, then by name in lower case; each in order of name."""
+        self._names = {account.id: account.name for account in accounts}
         for device in devices:
             self.devices.setdefault(device.account_id, {})[device.name.lower()] = device
+
+    def replace(self, account_id: int, account: Account | None, devices: list[Device]) -> None:
+        """What is known of one account; None: it is gone."""
+        self.accounts.pop(self._names.pop(account_id, ""), None)
+        self.devices.pop(account_id, None)
+        if account is not None:
+            self.accounts[account.name] = account
+            self._names[account_id] = account.name
+        if devices:
+            self.devices[account_id] = {device.name.lower(): device for device in devices}
 
 
 class AccountsAndDevices:
     _database: Database
     _blobs: Blobs
     _people: People | None = None
-    _changes: int = 0
+    _changed: dict[int, object]
+    """Accounts that are to be read anew, each with a mark of its last change."""
+    _reading: asyncio.Lock
+    """Held while the tables, or an account of theirs, are read into memory."""
 
     async def _known_people(self) -> People:
-        while (people := self._people) is None:
-            before = self._changes
-            accounts = await self._database.fetch(f"{_ACCOUNT} ORDER BY name")
-            devices = await self._database.fetch(f"{_DEVICE} ORDER BY name")
-            if self._changes == before:
+        """With every change that has returned by now."""
+        if self._people is not None and not self._changed:
+            return self._people
+        async with self._reading:
+            if self._people is None:
+                self._changed.clear()
+                accounts = await self._database.fetch(_ACCOUNT)
+                devices = await self._database.fetch(f"{_DEVICE} ORDER BY name")
                 self._people = People(
                     [_account(row) for row in accounts], [_device(row) for row in devices]
                 )
-        return people
+            for account_id, mark in list(self._changed.items()):
+                found = await self._database.fetch(f"{_ACCOUNT} WHERE id = ?", (account_id,))
+                devices = await self._database.fetch(
+                    f"{_DEVICE} WHERE account_id = ? ORDER BY name", (account_id,)
+                )
+                self._people.replace(
+                    account_id,
+                    _account(found[0]) if found else None,
+                    [_device(row) for row in devices],
+                )
+                # One that has changed once more meanwhile is left to whoever comes next.
+                if self._changed.get(account_id) is mark:
+                    del self._changed[account_id]
+            return self._people
 
     @asynccontextmanager
     async def _change_people(
-        self, *, account: int | None = None, device: int | None = None
+        self, of: int, *, account: int | None = None, device: int | None = None
     ) -> AsyncIterator[Connection]:
+        """A transaction that changes the account of this id, or its devices, and no other's.
+
+        `account` and `device` are as in `Database.transaction`.
+        """
         try:
             async with self._database.transaction(account=account, device=device) as change:
                 yield change
         finally:
-            self._changes += 1
-            self._people = None
+            # In any case, since a commit that is cancelled may have gone through.
+            self._changed[of] = object()
+
+    @asynccontextmanager
+    async def _change_device(
+        self, device_id: int, *, view: bool = False
+    ) -> AsyncIterator[Connection]:
+        """The same for one device; `view`: what it sees may change."""
+        rows = await self._database.fetch(
+            "SELECT account_id FROM device WHERE id = ?", (device_id,)
+        )
+        # A device that is gone has nothing to change, and its id is never used again.
+        of = rows[0][0] if rows else 0
+        async with self._change_people(of, device=device_id if view else None) as change:
+            yield change
 
     async def accounts(self) -> list[Account]:
-        return list((await self._known_people()).accounts.values())
+        known = (await self._known_people()).accounts
+        return [known[name] for name in sorted(known)]
 
     async def account(self, name: str) -> Account | None:
         return (await self._known_people()).accounts.get(name)
@@ -98,12 +148,12 @@ class AccountsAndDevices:
     async def ensure_account(self, name: str, *, declared: bool, at: float) -> Account:
         account = await self.account(name)
         if account is None or account.declared is not declared:
-            async with self._change_people() as change:
-                await change.execute(
-                    "INSERT INTO account (name, declared, created_at) VALUES (?, ?, ?) "
-                    "ON CONFLICT (name) DO UPDATE SET declared = excluded.declared",
-                    (name, declared, at),
-                )
+            made = 0
+            try:
+                async with self._database.transaction() as change:
+                    ((made,),) = await change.fetch(_ENSURE, (name, declared, at))
+            finally:
+                self._changed[made] = object()
             account = await self.account(name)
             assert account is not None  # noqa: S101 - just made
         return account
@@ -114,13 +164,13 @@ class AccountsAndDevices:
 
     async def _remove_account(self, account_id: int) -> None:
         async with self._blobs.lock:
-            async with self._change_people(account=account_id) as change:
+            async with self._change_people(account_id, account=account_id) as change:
                 freed = await change.fetch(_OWN_BLOBS, (account_id,))
                 await change.execute("DELETE FROM account WHERE id = ?", (account_id,))
             await self._blobs.remove([digest for (digest,) in freed])
 
     async def set_verifier(self, account_id: int, verifier: str | None) -> None:
-        async with self._change_people() as change:
+        async with self._change_people(account_id) as change:
             await change.execute(
                 "UPDATE account SET verifier = ? WHERE id = ?", (verifier, account_id)
             )
@@ -136,7 +186,7 @@ class AccountsAndDevices:
         failure_kind: str = "",
     ) -> None:
         left_out = None if unfetched is None else json.dumps([asdict(one) for one in unfetched])
-        async with self._change_people() as change:
+        async with self._change_people(account_id) as change:
             if failure:
                 await change.execute(
                     "UPDATE account SET failed_at = ?, failure = ?, failure_kind = ? WHERE id = ?",
@@ -152,13 +202,13 @@ class AccountsAndDevices:
                 )
 
     async def note_keeps_retrieved(self, account_id: int) -> None:
-        async with self._change_people() as change:
+        async with self._change_people(account_id) as change:
             await change.execute(
                 "UPDATE account SET keeps_retrieved = 1 WHERE id = ?", (account_id,)
             )
 
     async def set_login_interval(self, account_id: int, seconds: float) -> None:
-        async with self._change_people() as change:
+        async with self._change_people(account_id) as change:
             await change.execute(
                 "UPDATE account SET login_interval = ? WHERE id = ?", (seconds, account_id)
             )
@@ -187,7 +237,7 @@ class AccountsAndDevices:
         at: float,
     ) -> Device:
         try:
-            async with self._change_people() as change:
+            async with self._change_people(account_id) as change:
                 await change.execute(
                     "INSERT INTO device "
                     "(account_id, name, view, since, app_password_hash, scram_keys, created_at) "
@@ -209,7 +259,7 @@ class AccountsAndDevices:
         return None
 
     async def set_certificate(self, device_id: int, certificate: bytes | None) -> None:
-        async with self._change_people() as change:
+        async with self._change_device(device_id) as change:
             await change.execute(
                 "UPDATE device SET certificate = ? WHERE id = ?", (certificate, device_id)
             )
@@ -239,21 +289,21 @@ class AccountsAndDevices:
 
     async def rename_device(self, device_id: int, name: str) -> None:
         try:
-            async with self._change_people() as change:
+            async with self._change_device(device_id) as change:
                 await change.execute("UPDATE device SET name = ? WHERE id = ?", (name, device_id))
         except sqlite3.IntegrityError:
             raise AlreadyExists(f"there is a device {name} already") from None
 
     async def remove_device(self, device_id: int) -> None:
-        async with self._change_people() as change:
+        async with self._change_device(device_id) as change:
             await change.execute("DELETE FROM device WHERE id = ?", (device_id,))
 
     async def reset_device(self, device_id: int) -> None:
-        async with self._change_people(device=device_id) as change:
+        async with self._change_device(device_id, view=True) as change:
             await change.execute("DELETE FROM delivery WHERE device_id = ?", (device_id,))
             await change.execute("DELETE FROM seen_uid WHERE device_id = ?", (device_id,))
             await change.execute("UPDATE device SET since = NULL WHERE id = ?", (device_id,))
 
     async def note_seen(self, device_id: int, *, at: float) -> None:
-        async with self._change_people() as change:
+        async with self._change_device(device_id) as change:
             await change.execute("UPDATE device SET seen_at = ? WHERE id = ?", (at, device_id))
