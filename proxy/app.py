@@ -27,6 +27,7 @@ from proxy.adapters.store import open_store
 from proxy.adapters.vault import AesVault, KeySource
 from proxy.adapters.web import WebClient
 from proxy.config.schema import Settings
+from proxy.domain.allowed import Allowed
 from proxy.domain.directory import Directory
 from proxy.domain.errors import BadConfig, MailNotSent, StoreUnavailable
 from proxy.domain.facts import CertificateLoaded, CertificateUnusable
@@ -309,7 +310,10 @@ async def _label_key(settings: Settings, store: Store) -> bytes | None:
 def directory_of(settings: Settings) -> Directory:
     """The accounts and policies of a configuration."""
     return Directory(
-        settings.account, settings.default_policy(), pass_through=settings.accounts.pass_through
+        settings.account,
+        settings.default_policy(),
+        pass_through=settings.accounts.pass_through,
+        allowed=Allowed(settings.accounts.allow),
     )
 
 

@@ -190,6 +190,8 @@ def check(
             typer.echo(f"{row['account']} at {row['upstream']}: {row['result']}")
             if row["offers"]:
                 typer.echo(f"  offers {row['offers']}")
+            if "allowed" in row:
+                typer.echo(f"  open to {row['allowed']}")
     if any(not row["ok"] for row in rows):
         raise typer.Exit(FAILED)
 
@@ -208,9 +210,9 @@ async def _check(settings: Settings) -> list[Row]:
         if account.policy.smtp.host:
             rows.append(await _check_smtp(settings, account.name, account.policy.smtp, credentials))
     if settings.accounts.pass_through:
-        rows.append(
-            await _check_upstream(settings, "pass-through accounts", settings.upstream, None)
-        )
+        row = await _check_upstream(settings, "pass-through accounts", settings.upstream, None)
+        row["allowed"] = ", ".join(settings.accounts.allow) or "whoever has a mailbox there"
+        rows.append(row)
         if settings.smtp.host:
             smtp = settings.smtp.server
             rows.append(await _check_smtp(settings, "pass-through accounts", smtp, None))

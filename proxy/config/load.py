@@ -13,11 +13,12 @@ from cattrs.errors import BaseValidationError
 
 from proxy.config import credentials, environment, presets
 from proxy.config.problems import KeyPath, Report
-from proxy.config.schema import AccountsSettings, Settings
+from proxy.config.schema import Settings
 from proxy.config.structure import AccountTable, converter
-from proxy.config.values import WrongValue
+from proxy.config.values import WrongValue, show
 from proxy.domain.directory import DeclaredAccount
 from proxy.domain.errors import BadConfig
+from proxy.domain.login_name import candidates
 from proxy.domain.model import Credentials
 from proxy.domain.policy import AccountPolicy, AlertsPolicy, SmtpServer
 from proxy.domain.providers import PROVIDERS
@@ -52,7 +53,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     if settings is None or report.lines:
         raise BadConfig(report.lines)
     if not settings.upstream.host:
-        settings = replace(settings, accounts=AccountsSettings(pass_through=False))
+        settings = replace(settings, accounts=replace(settings.accounts, pass_through=False))
     return settings
 
 
@@ -181,6 +182,14 @@ def _check_whole(settings: Settings, report: Report, *, any_account: bool) -> No
             "needed: the POP3 server that the mailboxes are on "
             f"(or {environment.PREFIX}UPSTREAM__HOST, or an [[account]] with one of its own)",
         )
+    for pattern in settings.accounts.allow:
+        name, device = candidates(pattern, settings.devices.separator)[-1]
+        if device is not None and all(account.name != pattern for account in settings.account):
+            report.add(
+                ("accounts", "allow"),
+                f"{show(pattern)} matches no account: {show(device)} is the name of a device "
+                f"there; write {show(name)}",
+            )
     key_file = settings.secrets.key_file
     if settings.data_dir.resolve() in key_file.resolve().parents:
         report.add(

@@ -41,6 +41,9 @@ HostName = NewType("HostName", str)
 FilePath = NewType("FilePath", str)
 """An absolute path once loaded; "" means there is none."""
 
+Pattern = NewType("Pattern", str)
+"""The name of an account, or "*@DOMAIN"; see `domain.allowed`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pop3Settings(SessionPolicy):
@@ -83,6 +86,8 @@ class SmtpSettings(SmtpServer):
 class AccountsSettings:
     pass_through: bool = True
     """Whether unknown logins are tried upstream; false once loaded if there is no upstream."""
+    allow: tuple[Pattern, ...] = ()
+    """Who may come beside the declared accounts; (): anybody."""
 
 
 @dataclass(frozen=True, slots=True)

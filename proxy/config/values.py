@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from proxy.domain.allowed import check_pattern
 from proxy.domain.model import is_valid_device_name
 from proxy.domain.policy import MINUTE, Octets, Seconds, backlog_age, parse_duration
 from proxy.domain.providers import PROVIDERS
@@ -228,6 +229,16 @@ def login(value: Any) -> str:
     name = text(value)
     if not name or not name.isprintable():
         raise WrongValue(f"{show(name)} is not a login name on one line")
+    return name
+
+
+def pattern(value: Any) -> str:
+    """One of `accounts.allow`."""
+    name = text(value)
+    try:
+        check_pattern(name)
+    except ValueError as error:
+        raise WrongValue(f"{show(name)} matches no account: {error}") from None
     return name
 
 

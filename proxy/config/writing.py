@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proxy.domain.allowed import check_pattern
 from proxy.services.discovery import Found, toml_text
 
 CLIENT_ID = "YOUR CLIENT'S ID"
@@ -87,6 +88,9 @@ on_delete = "device"
 # true: whoever has a mailbox on the same server can read it through the proxy as well, with its
 # name and password and no line here.
 pass_through = false
+# Who may come beside the mailboxes below, if that is true: names, and "*@example.com" for all of a
+# domain. [] is everybody.
+allow = [{allow}]
 
 # --- The mailbox; any number of them ------------------------------------------------------------
 [[account]]
@@ -137,8 +141,21 @@ def render(answers: Answers) -> str:
         if server.provider is None:
             parts.append(_NO_PRESET)
     parts.append(
-        _POLICY.format(name=toml_text(answers.address), username=toml_text(server.username))
+        _POLICY.format(
+            name=toml_text(answers.address),
+            username=toml_text(server.username),
+            allow=_allowed(answers.address),
+        )
     )
     if answers.password_file:
         parts.append(_ACCOUNT_LOGIN.format(password_file=toml_text(answers.password_file)))
     return "".join(parts)
+
+
+def _allowed(address: str) -> str:
+    """Nothing for an address that would be taken for a pattern; declared, it is let in anyway."""
+    try:
+        check_pattern(address)
+    except ValueError:
+        return ""
+    return toml_text(address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from proxy.domain.allowed import Allowed
 from proxy.domain.model import Credentials
 from proxy.domain.policy import AccountPolicy
 from proxy.domain.retention import expire_days
@@ -27,11 +28,18 @@ class Directory:
     """One per process; a reload replaces its content, so that all who hold it see the new one."""
 
     def __init__(
-        self, declared: Iterable[DeclaredAccount], default: AccountPolicy, *, pass_through: bool
+        self,
+        declared: Iterable[DeclaredAccount],
+        default: AccountPolicy,
+        *,
+        pass_through: bool,
+        allowed: Allowed | None = None,
     ) -> None:
+        """`allowed`: which accounts may come beside the declared ones; None: any."""
         self._declared = {account.name: account for account in declared}
         self.default = default
         self.pass_through = pass_through
+        self._allowed = allowed or Allowed()
         days = {expire_days(account.policy) for account in self._declared.values()}
         self.expire_differs = bool(days - {expire_days(default)})
         """Whether messages of some account stay for another time than the default policy's."""
@@ -41,6 +49,7 @@ class Directory:
         self._declared = new._declared
         self.default = new.default
         self.pass_through = new.pass_through
+        self._allowed = new._allowed
         self.expire_differs = new.expire_differs
 
     def set_password(self, name: str, password: bytes) -> None:
@@ -54,6 +63,14 @@ class Directory:
 
     def declared(self, name: str) -> DeclaredAccount | None:
         return self._declared.get(name)
+
+    def allows(self, name: str) -> bool:
+        """Whether this account may come at all."""
+        return name in self._declared or name in self._allowed
+
+    def uses(self, name: str) -> bool:
+        """Whether an account that exists is in use as things stand."""
+        return name in self._declared or (self.pass_through and name in self._allowed)
 
     def all_declared(self) -> list[DeclaredAccount]:
         return list(self._declared.values())

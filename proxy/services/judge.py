@@ -65,7 +65,7 @@ class Judge:
         match proof:
             case CertificateProof(fingerprint=fingerprint):
                 found = await self._store.device_by_certificate(fingerprint)
-                if found is None:
+                if found is None or not self._directory.allows(found[0].name):
                     raise BadLogin("the certificate of no device")
                 return Admitted(*found)
             case ScramProof(challenge, candidate):
@@ -75,7 +75,7 @@ class Judge:
 
     async def challenge(self, username: str, name: str) -> ScramChallenge:
         """What a SCRAM exchange of this user is made with; likewise for a name of nobody."""
-        account = await self._store.account(name)
+        account = await self._known(name)
         found = [
             (unpack(device.scram_keys), device.name)
             for device in (await self._store.devices(account.id) if account else [])
@@ -109,7 +109,7 @@ class Judge:
         device_name = challenge.devices[candidate]
         if device_name is None:
             return Admitted(await self._declared_account(name), None)
-        account = await self._store.account(name)
+        account = await self._known(name)
         device = await self._store.device(account.id, device_name) if account else None
         if account is None or device is None:
             raise BadLogin("the device was removed")
@@ -117,7 +117,7 @@ class Judge:
 
     async def _by_password(self, password: bytes, attempt: Attempt) -> Admitted:
         name = attempt.account
-        account = await self._store.account(name)
+        account = await self._known(name)
         if account is not None and has_form_of_app_password(password):
             device = await self._store.device_by_app_password(
                 account.id, app_password_hash(password)
@@ -133,6 +133,9 @@ class Judge:
             raise BadLogin("wrong password")
         if not self._directory.pass_through:
             raise BadLogin("unknown account")
+        if not self._directory.allows(name):
+            await self._would_have_asked(attempt)
+            raise BadLogin("not among accounts.allow")
         if has_form_of_app_password(password):
             # Also one that was removed, or of another account: the provider is not to see it.
             await self._would_have_asked(attempt)
@@ -149,6 +152,10 @@ class Judge:
         if self._directory.pass_through:
             host = self._directory.default.upstream.host
             (await self._gate.ask(attempt, host)).settle(counts=True)
+
+    async def _known(self, name: str) -> Account | None:
+        """None as well: it may not come."""
+        return await self._store.account(name) if self._directory.allows(name) else None
 
     async def _declared_account(self, name: str) -> Account:
         return await self._store.ensure_account(name, declared=True, at=self._world.clock.now())

@@ -70,7 +70,7 @@ class Surveyor:
         known = {account.name: account for account in await self._store.accounts()}
         names = {declared.name for declared in self._directory.all_declared()}
         if self._directory.pass_through:
-            names |= known.keys()
+            names |= {name for name in known if self._directory.allows(name)}
         states = [await self._account(name, known.get(name)) for name in sorted(names)]
         self._sizes.next_round()
         self._backlogs.next_round()

@@ -165,7 +165,7 @@ class Troubles:
         """Whether something of this account is open now."""
         name = account.name
         declared = self._directory.declared(name) is not None
-        used = declared or self._directory.pass_through
+        used = self._directory.uses(name)
         was_full = any(trouble.kind == "store_full" for trouble in open)
         full = was_full
         if space is not None:
