@@ -102,6 +102,8 @@ def converter(base: Path) -> Converter:
         login_octets=_hook(values.size_from(255)),
         upstream_refusals=positive,
         upstream_refusals_per_host=positive,
+        max_devices=positive,
+        max_new_accounts=positive,
     )
     _register(
         made,

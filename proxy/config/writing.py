@@ -74,6 +74,12 @@ _POLICY = """
 # How often in the background. A mail program that asks gets what is new at any time.
 interval = "5m"
 
+# --- Devices ------------------------------------------------------------------------------------
+[devices]
+# A login without the name of a device behind the "+": "refuse" says what to write there, "allow"
+# makes it the device "default", which two computers would then share.
+unnamed = "refuse"
+
 # --- When a message goes ------------------------------------------------------------------------
 [retention]
 # When to delete upstream: "keep" (never), "delivered" (every active device has it; set all of them

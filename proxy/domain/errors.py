@@ -68,6 +68,10 @@ class TooManyRefusals(Temporary):
         """Seconds."""
 
 
+class TooManyAccounts(Temporary):
+    """From one place so many accounts were made of late that it makes no more for now."""
+
+
 class StoreUnavailable(Temporary):
     """The catalogue or the blobs cannot be read or written (disk full, I/O error)."""
 
@@ -128,6 +132,19 @@ class BadLogin(Refusal):
 
 class KnownWrong(BadLogin):
     """A password that upstream has refused a short while ago."""
+
+
+class BadDevice(Refusal):
+    """Who logs in has proved to be the account, but not as a device that may come. The text is for
+    that person: ASCII, on one line."""
+
+
+class DeviceNotNamed(BadDevice):
+    """Nothing names the device, and it has to have a name."""
+
+
+class TooManyDevices(BadDevice):
+    """The account has as many devices as it may have."""
 
 
 class NoSuchMessage(Refusal):

@@ -161,6 +161,10 @@ class LimitsPolicy:
     accounts after some ten."""
     upstream_refusals_per_host: int = 20
     """The same for all accounts of one upstream host."""
+    max_devices: int = 50
+    """Of one account; each holds mail back, and has its own deliveries of every message."""
+    max_new_accounts: int = 20
+    """Pass-through accounts that one place may make in an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,8 @@ class DevicePolicy:
     """"all", "none" or an age such as "30d"; `backlog_age` reads it."""
     identify_by: tuple[IdentifyBy, ...] = ("login", "app-password")
     """What names the device; the first that gives a name decides."""
+    unnamed: Literal["allow", "refuse"] = "allow"
+    """What becomes of a login that nothing gives the name of a device."""
 
 
 @dataclass(frozen=True, slots=True)

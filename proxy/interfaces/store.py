@@ -114,12 +114,17 @@ class Devices(Protocol):
         view: ViewKind | None = None,
         app_password_hash: bytes | None = None,
         scram_keys: bytes | None = None,
+        at_most: int | None = None,
+        notice: Blob | None = None,
         at: float,
     ) -> Device:
         """Make a device; for `scram_keys` see `Device`.
 
+        `notice`, a finished blob, is shown to all other devices of the account.
+
         Raises:
             AlreadyExists: the account has one of this name.
+            TooManyDevices: the account has `at_most` already.
         """
 
     async def device_by_certificate(self, certificate: bytes) -> tuple[Account, Device] | None:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from proxy.adapters.blobs import Blobs, to_the_end
-from proxy.adapters.sqlite.connection import Connection, Row
-from proxy.adapters.sqlite.database import Database
-from proxy.domain.errors import AlreadyExists
-from proxy.domain.model import Account, Device, Unfetched
+from proxy.adapters.sqlite.connection import Connection, Parameters
+from proxy.adapters.sqlite.database import storage_errors
+from proxy.adapters.sqlite.own import insert_own
+from proxy.adapters.sqlite.people import DEVICE, PeopleInMemory, device_of
+from proxy.adapters.sqlite.views import MARK
+from proxy.domain.errors import AlreadyExists, TooManyDevices
+from proxy.domain.model import Account, Blob, Device, Unfetched
 from proxy.domain.policy import ViewKind
-
-_ACCOUNT = (
-    "SELECT id, name, declared, verifier, created_at, synced_at, failed_at, failure, failure_kind, "
-    "upstream_count, keeps_retrieved, login_interval, unfetched FROM account"
-)
-_DEVICE = (
-    "SELECT id, account_id, name, view, since, app_password_hash IS NOT NULL, scram_keys, "
-    "certificate, created_at, seen_at FROM device"
-)
 
 _ENSURE = """
 INSERT INTO account (name, declared, created_at) VALUES (?, ?, ?)
@@ -37,106 +29,33 @@ EXCEPT SELECT digest FROM message WHERE account_id <> ?1 AND purged_at IS NULL
 """Blobs that no other account's message names."""
 
 
-def _account(row: Row) -> Account:
-    id_, name, declared, *rest = row
-    rest[-3:] = (
-        bool(rest[-3]),
-        rest[-2],
-        tuple(Unfetched(**one) for one in json.loads(rest[-1])),
-    )
-    return Account(id_, name, bool(declared), *rest)
+async def _insert_device(change: Connection, row: Parameters, at_most: int | None) -> int:
+    """Returns its id.
 
-
-def _device(row: Row) -> Device:
-    id_, account_id, name, view, since, has_app_password, *rest = row
-    return Device(id_, account_id, name, view, since, bool(has_app_password), *rest)
-
-
-class People:
-    """Both small tables in memory, so that a login costs no query."""
-
-    def __init__(self, accounts: list[Account], devices: list[Device]) -> None:
-        self.accounts = {account.name: account for account in accounts}
-        self.devices: dict[int, dict[str, Device]] = {}
-        """By account id, then by name in lower case; each in order of name."""
-        self._names = {account.id: account.name for account in accounts}
-        for device in devices:
-            self.devices.setdefault(device.account_id, {})[device.name.lower()] = device
-
-    def replace(self, account_id: int, account: Account | None, devices: list[Device]) -> None:
-        """What is known of one account; None: it is gone."""
-        self.accounts.pop(self._names.pop(account_id, ""), None)
-        self.devices.pop(account_id, None)
-        if account is not None:
-            self.accounts[account.name] = account
-            self._names[account_id] = account.name
-        if devices:
-            self.devices[account_id] = {device.name.lower(): device for device in devices}
-
-
-class AccountsAndDevices:
-    _database: Database
-    _blobs: Blobs
-    _people: People | None = None
-    _changed: dict[int, object]
-    """Accounts that are to be read anew, each with a mark of its last change."""
-    _reading: asyncio.Lock
-    """Held while the tables, or an account of theirs, are read into memory."""
-
-    async def _known_people(self) -> People:
-        """With every change that has returned by now."""
-        if self._people is not None and not self._changed:
-            return self._people
-        async with self._reading:
-            if self._people is None:
-                self._changed.clear()
-                accounts = await self._database.fetch(_ACCOUNT)
-                devices = await self._database.fetch(f"{_DEVICE} ORDER BY name")
-                self._people = People(
-                    [_account(row) for row in accounts], [_device(row) for row in devices]
-                )
-            for account_id, mark in list(self._changed.items()):
-                found = await self._database.fetch(f"{_ACCOUNT} WHERE id = ?", (account_id,))
-                devices = await self._database.fetch(
-                    f"{_DEVICE} WHERE account_id = ? ORDER BY name", (account_id,)
-                )
-                self._people.replace(
-                    account_id,
-                    _account(found[0]) if found else None,
-                    [_device(row) for row in devices],
-                )
-                # One that has changed once more meanwhile is left to whoever comes next.
-                if self._changed.get(account_id) is mark:
-                    del self._changed[account_id]
-            return self._people
-
-    @asynccontextmanager
-    async def _change_people(
-        self, of: int, *, account: int | None = None, device: int | None = None
-    ) -> AsyncIterator[Connection]:
-        """A transaction that changes the account of this id, or its devices, and no other's.
-
-        `account` and `device` are as in `Database.transaction`.
-        """
-        try:
-            async with self._database.transaction(account=account, device=device) as change:
-                yield change
-        finally:
-            # In any case, since a commit that is cancelled may have gone through.
-            self._changed[of] = object()
-
-    @asynccontextmanager
-    async def _change_device(
-        self, device_id: int, *, view: bool = False
-    ) -> AsyncIterator[Connection]:
-        """The same for one device; `view`: what it sees may change."""
-        rows = await self._database.fetch(
-            "SELECT account_id FROM device WHERE id = ?", (device_id,)
+    Raises:
+        TooManyDevices, sqlite3.IntegrityError: it is not made.
+    """
+    if at_most is not None:
+        ((count,),) = await change.fetch(
+            "SELECT count(*) FROM device WHERE account_id = ?", (row[0],)
         )
-        # A device that is gone has nothing to change, and its id is never used again.
-        of = rows[0][0] if rows else 0
-        async with self._change_people(of, device=device_id if view else None) as change:
-            yield change
+        if count >= at_most:
+            # fetchmail shows a person what has "wait" in it, and takes all else for a wrong
+            # password.
+            raise TooManyDevices(
+                f"this account has {count} devices, and {at_most} are the most it may have: "
+                "another one has to wait until one is removed"
+            )
+    return await change.execute(
+        "INSERT INTO device "
+        "(account_id, name, view, since, app_password_hash, scram_keys, created_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        row,
+    )
+
+
+class AccountsAndDevices(PeopleInMemory):
+    _blobs: Blobs
 
     async def accounts(self) -> list[Account]:
         known = (await self._known_people()).accounts
@@ -221,9 +140,9 @@ class AccountsAndDevices:
 
     async def device_by_app_password(self, account_id: int, password_hash: bytes) -> Device | None:
         rows = await self._database.fetch(
-            f"{_DEVICE} WHERE account_id = ? AND app_password_hash = ?", (account_id, password_hash)
+            f"{DEVICE} WHERE account_id = ? AND app_password_hash = ?", (account_id, password_hash)
         )
-        return _device(rows[0]) if rows else None
+        return device_of(rows[0]) if rows else None
 
     async def add_device(
         self,
@@ -234,21 +153,40 @@ class AccountsAndDevices:
         view: ViewKind | None = None,
         app_password_hash: bytes | None = None,
         scram_keys: bytes | None = None,
+        at_most: int | None = None,
+        notice: Blob | None = None,
         at: float,
     ) -> Device:
+        row = (account_id, name, view, since, app_password_hash, scram_keys, at)
         try:
-            async with self._change_people(account_id) as change:
-                await change.execute(
-                    "INSERT INTO device "
-                    "(account_id, name, view, since, app_password_hash, scram_keys, created_at) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (account_id, name, view, since, app_password_hash, scram_keys, at),
-                )
+            if notice is None:
+                async with self._change_people(account_id) as change:
+                    await _insert_device(change, row, at_most)
+            else:
+                # Whole even when cancelled, as every message.
+                await to_the_end(self._add_device_and_tell(row, at_most, notice))
         except sqlite3.IntegrityError:
             raise AlreadyExists(f"there is a device {name} already") from None
         device = await self.device(account_id, name)
         assert device is not None  # noqa: S101 - just made
         return device
+
+    async def _add_device_and_tell(
+        self, row: Parameters, at_most: int | None, notice: Blob
+    ) -> None:
+        account_id, at = row[0], row[-1]
+        async with self._blobs.lock:
+            with storage_errors():
+                await self._blobs.make_durable([notice.digest])
+            try:
+                async with self._change_people(account_id, account=account_id) as change:
+                    device_id = await _insert_device(change, row, at_most)
+                    message_id = await insert_own(change, account_id, notice, at)
+                    await change.execute(MARK, (at, at, device_id, message_id))
+            except (sqlite3.IntegrityError, TooManyDevices):
+                # Nothing was made, and no two notices have the same octets.
+                await self._blobs.remove([notice.digest])
+                raise
 
     async def device_by_certificate(self, certificate: bytes) -> tuple[Account, Device] | None:
         people = await self._known_people()
