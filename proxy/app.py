@@ -32,7 +32,7 @@ from proxy.domain.directory import Directory
 from proxy.domain.errors import BadConfig, MailNotSent, StoreUnavailable
 from proxy.domain.facts import CertificateLoaded, CertificateUnusable
 from proxy.domain.labels import KEY_OCTETS
-from proxy.domain.policy import AlertsPolicy, LimitsPolicy, SessionPolicy
+from proxy.domain.policy import AlertsPolicy, SessionPolicy
 from proxy.interfaces.store import Store
 from proxy.interfaces.submission import SmtpDialer
 from proxy.interfaces.world import Network, World
@@ -87,6 +87,7 @@ class App:
             dialer=AioSmtpDialer(),
             label_key=label_key,
             room=room,
+            notices=settings.alerts.notices,
         )
         self._metrics.follow(self.core.load, room.space)
         self._certificate = certificate_of(settings)
@@ -156,7 +157,13 @@ class App:
             self._load_certificate()
             raise
         self._settings = settings
-        self.core.follow(settings.pop3, settings.limits, settings.smtp.limits, settings.store)
+        self.core.follow(
+            settings.pop3,
+            settings.limits,
+            settings.smtp.limits,
+            settings.store,
+            notices=settings.alerts.notices,
+        )
         self.watch.follow(settings.alerts)
         self._directory.replace(directory_of(settings))
         await self.core.load_passwords()
@@ -282,7 +289,7 @@ async def administer(
             LogObserver(),
             directory,
             SessionPolicy(),
-            LimitsPolicy(),
+            settings.limits,
             label_key=await _label_key(settings, store),
             room=Room(partial(space, settings.data_dir), settings.store),
         )

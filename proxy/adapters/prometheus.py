@@ -32,6 +32,8 @@ from proxy.domain.facts import (
     CertificateUnusable,
     Command,
     DeviceEnrolled,
+    DeviceRefused,
+    DeviceUsed,
     Ending,
     Fact,
     ListingDoubted,
@@ -55,9 +57,9 @@ from proxy.domain.facts import (
 from proxy.domain.survey import AccountState, Load, Space
 from proxy.domain.trouble import TroubleKind
 
-ACCEPTED, UNAVAILABLE = "accepted", "unavailable"
-"""Results of logins, beside `Refusal` and `Unasked`; the second for who is told to try again
-later."""
+ACCEPTED, DEVICE, UNAVAILABLE = "accepted", "device", "unavailable"
+"""Results of logins, beside `Refusal` and `Unasked`; the second for who may not come as that
+device, the third for who is told to try again later."""
 
 # Upper bounds in seconds.
 SESSION_BUCKETS = (0.005, 0.02, 0.1, 0.5, 2, 10, 30, 120, 600, 3600)
@@ -118,10 +120,13 @@ class PrometheusObserver:
         self._octets_in = self._counter("device_received_bytes", "Octets received from devices.")
         self._octets_out = self._counter("device_sent_bytes", "Octets sent to devices.")
         self._enrolled = self._counter("devices_enrolled", "Devices created by their first login.")
+        self._unnamed = self._counter(
+            "logins_unnamed", "Accepted logins for reading that nothing gave a device's name."
+        )
         # A series that appears with its first event shows no rate for it.
         for ended in get_args(Ending):
             self._sessions.labels(ended)
-        for result in (ACCEPTED, UNAVAILABLE, *get_args(Refusal), *get_args(Unasked)):
+        for result in (ACCEPTED, DEVICE, UNAVAILABLE, *get_args(Refusal), *get_args(Unasked)):
             self._logins.labels(result)
         for command in get_args(Command):
             self._commands.labels(command)
@@ -232,6 +237,10 @@ class PrometheusObserver:
                 self._logins.labels(fact.refusal).inc()
             case LoginUnasked():
                 self._logins.labels(fact.why).inc()
+            case DeviceRefused():
+                self._logins.labels(DEVICE).inc()
+            case DeviceUsed():
+                self._unnamed.inc(not fact.named)
             case DeviceEnrolled():
                 self._enrolled.inc()
             case SyncFinished():

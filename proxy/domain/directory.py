@@ -64,6 +64,11 @@ class Directory:
     def declared(self, name: str) -> DeclaredAccount | None:
         return self._declared.get(name)
 
+    @property
+    def separator(self) -> str:
+        """What stands between account and device in a login name, whatever account it is."""
+        return self.default.devices.separator
+
     def allows(self, name: str) -> bool:
         """Whether this account may come at all."""
         return name in self._declared or name in self._allowed

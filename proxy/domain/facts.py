@@ -176,6 +176,27 @@ class LoginUnasked:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceRefused:
+    """The account has proved itself, but not as a device that may come."""
+
+    peer: str
+    account: str
+    """The login name as it was given."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUsed:
+    """A device has been let in to read."""
+
+    peer: str
+    account: str
+    device: str
+    named: bool
+    """False: nothing named it, so it is the default one."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceEnrolled:
     account: str
     device: str
@@ -338,6 +359,8 @@ Fact = (
     | LoginPutOff
     | LoginRefused
     | LoginUnasked
+    | DeviceRefused
+    | DeviceUsed
     | DeviceEnrolled
     | UpstreamLoggedIn
     | MessageFetched

@@ -163,8 +163,8 @@ class LimitsPolicy:
     """The same for all accounts of one upstream host."""
     max_devices: int = 50
     """Of one account; each holds mail back, and has its own deliveries of every message."""
-    max_new_accounts: int = 20
-    """Pass-through accounts that one place may make in an hour."""
+    max_new_accounts: int = 100
+    """Pass-through accounts that one place may make in an hour: an office may move in in one."""
 
 
 @dataclass(frozen=True, slots=True)

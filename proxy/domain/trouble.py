@@ -6,7 +6,7 @@ What is told of each stands in `trouble_texts`.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from proxy.domain.facts import UidlsChanged
@@ -21,6 +21,7 @@ TroubleKind = Literal[
     "no_sync",
     "too_large",
     "uidls_changed",
+    "shared_device",
     "store_low",
     "store_full",
     "account_full",
@@ -70,7 +71,7 @@ class Trouble:
     subject: str
     body: str
     marks: tuple[str, ...]
-    """UIDLs of the messages it is about; the counts of a digest."""
+    """UIDLs of the messages it is about, or names of devices; the counts of a digest."""
     message_id: int | None
     """Of the notice in the account's maildrops, if there is one."""
     over_at: float | None
@@ -90,6 +91,8 @@ class Watched:
     """Logins that upstream refused in a row."""
     renamed: UidlsChanged | None
     """UIDLs have just changed."""
+    shared: Collection[str] = field(default=())
+    """Devices that two mail programs seem to use."""
 
 
 def begun(
@@ -113,6 +116,8 @@ def begun(
     fresh: list[TroubleKind] = [kind for kind in found if kind not in known]
     if new_too_large(account, open):
         fresh.append("too_large")
+    if new_shared(watched.shared, open):
+        fresh.append("shared_device")
     return fresh
 
 
@@ -143,7 +148,20 @@ def new_too_large(account: Account, open: Collection[Trouble]) -> list[Unfetched
     return [one for one in too_large(account) if mark(one) not in told]
 
 
-def is_over(trouble: Trouble, account: Account, *, declared: bool, now: float) -> bool:
+def new_shared(shared: Collection[str], open: Collection[Trouble]) -> list[str]:
+    """Those devices that no open trouble is about."""
+    told = {each for trouble in open if trouble.kind == "shared_device" for each in trouble.marks}
+    return sorted(set(shared) - told)
+
+
+def is_over(
+    trouble: Trouble,
+    account: Account,
+    *,
+    declared: bool,
+    shared: Collection[str] = (),
+    now: float,
+) -> bool:
     """Of an account's trouble."""
     match trouble.kind:
         case "password_refused" | "consent_needed":
@@ -154,6 +172,8 @@ def is_over(trouble: Trouble, account: Account, *, declared: bool, now: float) -
             return not {mark(one) for one in too_large(account)}.intersection(trouble.marks)
         case "account_full":
             return not is_account_full(account)
+        case "shared_device":
+            return not set(shared).intersection(trouble.marks)
         case "uidls_changed":
             return now - trouble.since > TELLS_FOR
         case _:

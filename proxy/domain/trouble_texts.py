@@ -42,7 +42,7 @@ def name_of(account: str) -> str:
 
 def password_refused(account: Account, declared: DeclaredAccount) -> Telling:
     name, server = name_of(account.name), declared.policy.upstream
-    return _telling(
+    return telling(
         f"The mail provider refuses the password of {name}",
         f"The mail server {_host(server)} refuses the login that the proxy has for {name}. Until "
         "that is put right no new mail comes; the mail that is here already stays.",
@@ -54,7 +54,7 @@ def password_refused(account: Account, declared: DeclaredAccount) -> Telling:
 def consent_needed(account: Account, declared: DeclaredAccount) -> Telling:
     name = name_of(account.name)
     by_token = bool(declared.policy.upstream.oauth_client_id)
-    return _telling(
+    return telling(
         f"{name} needs your consent again" if by_token else f"{name} needs its password",
         f"The mail server {_host(declared.policy.upstream)} lets the proxy read the mail of {name} "
         f"only with {'your consent, which has ended' if by_token else 'a password'}. Until then no "
@@ -67,13 +67,13 @@ def consent_needed(account: Account, declared: DeclaredAccount) -> Telling:
 def no_sync(account: Account, server: UpstreamServer) -> Telling:
     name = name_of(account.name)
     since = f"since {when(account.synced_at)}" if account.synced_at else "at all so far"
-    return _telling(
+    return telling(
         f"No new mail for {name} for a day",
         f"The proxy could not get mail of {name} from {_host(server)} {since}. It goes on trying; "
         "the mail that is here already stays.",
         _said(account.failure),
         "If that lasts, on the computer that runs the proxy:",
-        _command("account sync", account.name),
+        command("account sync", account.name),
         "It says what is wrong. Without the proxy your mail is where it always was, at the "
         "provider.",
     )
@@ -84,21 +84,21 @@ def too_large(account: Account, messages: Sequence[Unfetched], limit: int) -> Te
     what = "A message is" if count == 1 else f"{count} messages are"
     listed = [f"    {size(one.octets)}  UIDL {one_line(mark(one), UID)}" for one in messages]
     more = [f"    and {count - SHOWN} more"] if count > SHOWN else []
-    return _telling(
+    return telling(
         f"{what} too large to be fetched for {name}",
         f"{what} left at the mail provider of {name}, since the proxy is set to fetch none that "
         f"is larger than {size(limit)}:",
         "\n".join([*listed[:SHOWN], *more]),
         "Read it at the provider's web page; or let the proxy fetch it: raise max_message_size in "
         "its configuration, and then run, on the computer that runs it:",
-        f"    systemctl reload {PROGRAM}\n{_command('account sync', account.name)}",
+        f"    systemctl reload {PROGRAM}\n{command('account sync', account.name)}",
         "Other mail is not held up.",
     )
 
 
 def uidls_changed(account: Account, fact: UidlsChanged) -> Telling:
     name = name_of(account.name)
-    return _telling(
+    return telling(
         f"The mail provider has renamed all mail of {name}",
         f"The mail provider has given {_messages(fact.recognised)} of {name} new internal names, "
         "as happens when it changes its software. A mail program without the proxy would now get "
@@ -110,7 +110,7 @@ def uidls_changed(account: Account, fact: UidlsChanged) -> Telling:
 
 
 def store_low(space: Space) -> Telling:
-    return _telling(
+    return telling(
         "The disk of the mail proxy is nearly full",
         f"{size(space.free)} of {size(space.size)} are free where the proxy keeps its mail "
         "(data_dir in its configuration).",
@@ -124,7 +124,7 @@ def store_low(space: Space) -> Telling:
 
 
 def store_full(account: Account, space: Space) -> Telling:
-    return _telling(
+    return telling(
         "The mail proxy has no room for new mail",
         f"Only {size(space.free)} are free on the disk of the proxy that keeps the mail of "
         f"{name_of(account.name)}, and {size(space.reserve)} of that are not for mail. What is "
@@ -135,14 +135,14 @@ def store_full(account: Account, space: Space) -> Telling:
 
 def account_full(account: Account) -> Telling:
     name = name_of(account.name)
-    return _telling(
+    return telling(
         f"The mail proxy keeps no more mail for {name}",
         f"The proxy is set to keep so much mail of one account and no more, and {name} has reached "
         "that. What is here already stays, and new mail waits at the provider.",
         "Mail that is deleted at the provider, and that every device has, makes room after a "
         "while. Or let the proxy keep more: raise max_account_size under [store] in its "
         "configuration, and then run, on the computer that runs it:",
-        f"    systemctl reload {PROGRAM}\n{_command('account sync', account.name)}",
+        f"    systemctl reload {PROGRAM}\n{command('account sync', account.name)}",
     )
 
 
@@ -167,25 +167,27 @@ def paragraphs(*parts: str) -> str:
     )
 
 
-def _telling(subject: str, *parts: str) -> Telling:
+def telling(subject: str, *parts: str) -> Telling:
     return Telling(one_line(subject, 200), paragraphs(*parts) + "\n")
 
 
 def _remedy(account: str, declared: DeclaredAccount) -> tuple[str, ...]:
     here = "On the computer that runs the proxy:"
     if declared.policy.upstream.oauth_client_id:
-        return here, _command("account authorize", account)
+        return here, command("account authorize", account)
     if declared.password_stored:
-        return here, _command("account set-password", account)
+        return here, command("account set-password", account)
     return (
         "Put the right password where the proxy's configuration takes it from ([[account]], "
         "password_file and so on). Then, on the computer that runs the proxy:",
-        f"    systemctl reload {PROGRAM}\n{_command('account sync', account)}",
+        f"    systemctl reload {PROGRAM}\n{command('account sync', account)}",
     )
 
 
-def _command(command: str, account: str) -> str:
-    return f"    {PROGRAM} {command} {shlex.quote(name_of(account))}"
+def command(what: str, account: str, *devices: str) -> str:
+    """A command of ours about an account, or about a device of it, on a line of its own."""
+    names = [shlex.quote(name_of(name)) for name in (account, *devices)]
+    return " ".join([f"    {PROGRAM} {what}", *names])
 
 
 def _said(text: str) -> str:

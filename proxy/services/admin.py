@@ -23,6 +23,7 @@ from proxy.services.enrolment import since
 from proxy.services.import_seen import ImportSeen
 from proxy.services.janitor import Janitor
 from proxy.services.maildrops import Maildrops
+from proxy.services.newcomers import Newcomers
 from proxy.services.submissions import Submissions
 from proxy.services.syncs import Syncs
 from proxy.services.tokens import KeptSecrets
@@ -41,6 +42,7 @@ class Admin:
         janitor: Janitor,
         maildrops: Maildrops,
         submissions: Submissions,
+        newcomers: Newcomers,
         *,
         label_key: bytes | None,
     ) -> None:
@@ -48,6 +50,7 @@ class Admin:
         self._kept = kept
         self._maildrops = maildrops
         self._submissions = submissions
+        self._newcomers = newcomers
         self._store = store
         self._clock = world.clock
         self._entropy = world.entropy
@@ -207,7 +210,11 @@ class Admin:
         return await self._device_rows(await self._names.account(account))
 
     async def device_add(self, account: str, device: str) -> Row:
-        """Make a device with an app password, which is shown this once."""
+        """Make a device with an app password, which is shown this once.
+
+        Raises:
+            AlreadyExists, TooManyDevices: it is not made.
+        """
         known = await self._names.account(account)
         _check_device_name(device)
         password = new_app_password(self._entropy)
@@ -219,6 +226,7 @@ class Admin:
             since=since(policy.devices.backlog, now),
             app_password_hash=app_password_hash(password.encode()),
             scram_keys=await self._scram_secrets.stored(account, password),
+            at_most=self._newcomers.max_devices,
             at=now,
         )
         return {"account": account, "device": made.name, "app_password": password}
@@ -226,8 +234,7 @@ class Admin:
     async def device_certificate(self, account: str, device: str) -> Row:
         """Make a certificate that the device may log in with; an earlier one ends. All in PEM."""
         known, found = await self._names.device(account, device)
-        separator = self._directory.default.devices.separator
-        issued = self._issuer.issue(f"{known.name}{separator}{found.name}")
+        issued = self._issuer.issue(f"{known.name}{self._directory.separator}{found.name}")
         await self._store.set_certificate(found.id, issued.fingerprint)
         return {
             "account": known.name,

@@ -16,11 +16,13 @@ from proxy.interfaces.submission import SmtpDialer
 from proxy.interfaces.world import World
 from proxy.services.account_login import AccountLogin
 from proxy.services.admin import Admin
+from proxy.services.enrolment import Enrolment
 from proxy.services.face import Face
 from proxy.services.gate import Gate
 from proxy.services.janitor import Janitor
 from proxy.services.logins import Logins
 from proxy.services.maildrops import Maildrops
+from proxy.services.newcomers import Newcomers
 from proxy.services.pop3_session import Pop3Session
 from proxy.services.room import Room
 from proxy.services.sessions import Sessions
@@ -49,9 +51,10 @@ class Core:
         dialer: SmtpDialer | None = None,
         label_key: bytes | None = None,
         room: Room | None = None,
+        notices: bool = False,
     ) -> None:
         """Without a `dialer` no mail is sent; without `room` there is no end of that. For
-        `label_key` see `metrics_label`."""
+        `label_key` see `metrics_label`. `notices`: devices are told of new ones."""
         self._room = room or Room(lambda: None, StorePolicy())
         self._store = store
         self._directory = directory
@@ -60,7 +63,21 @@ class Core:
         self.syncs = Syncs(world, store, observer, directory, login, self._room)
         maildrops = Maildrops(store, world.clock, observer)
         self._gate = Gate(limits, world.entropy.token(32))
-        self.logins = Logins(world, store, observer, directory, self.syncs, maildrops, self._gate)
+        self._newcomers = Newcomers(limits)
+        self._enrolment = Enrolment(
+            world, store, observer, directory, self._newcomers, notices=notices
+        )
+        self.logins = Logins(
+            world,
+            store,
+            observer,
+            directory,
+            self.syncs,
+            maildrops,
+            self._gate,
+            self._newcomers,
+            self._enrolment,
+        )
         self.submissions = Submissions(
             world,
             store,
@@ -83,6 +100,7 @@ class Core:
             self.janitor,
             maildrops,
             self.submissions,
+            self._newcomers,
             label_key=label_key,
         )
         self.surveyor = Surveyor(store, observer, directory)
@@ -112,6 +130,8 @@ class Core:
         limits: LimitsPolicy,
         submission: SubmissionLimits,
         store: StorePolicy,
+        *,
+        notices: bool,
     ) -> None:
         """For sessions to come; open ones go on under what held when they began."""
         self._face = replace(self._face, policy=policy, limits=limits)
@@ -119,6 +139,8 @@ class Core:
         self.submissions.limits = submission
         self._gate.follow(limits)
         self._room.follow(store)
+        self._newcomers.follow(limits)
+        self._enrolment.notices = notices
 
     def load(self) -> Load:
         return Load(

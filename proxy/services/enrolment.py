@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from proxy.domain.errors import AlreadyExists, BadLogin
-from proxy.domain.facts import DeviceEnrolled
-from proxy.domain.model import DEFAULT_DEVICE, Account, Device
+from proxy.domain.device_texts import new_device, not_named
+from proxy.domain.directory import Directory
+from proxy.domain.errors import AlreadyExists, BadLogin, DeviceNotNamed
+from proxy.domain.facts import DeviceEnrolled, DeviceUsed
+from proxy.domain.model import DEFAULT_DEVICE, Account, Blob, Device
 from proxy.domain.peers import device_of_address, device_of_host
 from proxy.domain.policy import AccountPolicy, IdentifyBy, backlog_age
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
+from proxy.services.newcomers import Newcomers
+from proxy.services.notices import Notices
 from proxy.services.sync_run import SyncRun
 
 
@@ -35,7 +39,21 @@ class Admitted:
 
 
 class Enrolment:
-    def __init__(self, world: World, store: Store, observer: Observer) -> None:
+    def __init__(
+        self,
+        world: World,
+        store: Store,
+        observer: Observer,
+        directory: Directory,
+        newcomers: Newcomers,
+        *,
+        notices: bool,
+    ) -> None:
+        self.notices = notices
+        """Whether an account's devices are told of a new one."""
+        self._notices = Notices(store, world)
+        self._directory = directory
+        self._newcomers = newcomers
         self._world = world
         self._store = store
         self._observer = observer
@@ -47,9 +65,14 @@ class Enrolment:
 
         Raises:
             BadLogin: it may not be this one.
+            BadDevice: it has no name, or is one too many.
         """
         name = await self._name(admitted, asked, policy, peer)
-        return await self._device(admitted, name or DEFAULT_DEVICE, policy)
+        device = await self._device(admitted, name or DEFAULT_DEVICE, policy, peer)
+        self._observer.observe(
+            DeviceUsed(peer, admitted.account.name, device.name, named=name is not None)
+        )
+        return device
 
     async def of_sender(
         self, admitted: Admitted, asked: str | None, policy: AccountPolicy, peer: str
@@ -57,29 +80,41 @@ class Enrolment:
         """The device that hands in mail; None: one that nobody named, and that never read.
 
         Raises:
-            BadLogin: as `of_reader`.
+            BadLogin, BadDevice: as `of_reader`.
         """
         name = await self._name(admitted, asked, policy, peer)
         if name is None and policy.devices.enrol == "auto":
             # A device that nobody named is not made for having sent: mail would wait for it.
             return await self._store.device(admitted.account.id, DEFAULT_DEVICE)
-        return await self._device(admitted, name or DEFAULT_DEVICE, policy)
+        return await self._device(admitted, name or DEFAULT_DEVICE, policy, peer)
 
     async def _name(
         self, admitted: Admitted, asked: str | None, policy: AccountPolicy, peer: str
     ) -> str | None:
-        """None: nothing names it."""
+        """None: nothing names it, and nothing need.
+
+        Raises:
+            DeviceNotNamed
+        """
         own = admitted.device
         for way in policy.devices.identify_by:
             name = await self._named_by(way, own, asked, peer)
             if name is not None:
                 return name
-        return own.name if own else None
+        if own is not None:
+            return own.name
+        if policy.devices.unnamed == "refuse":
+            by_login = "login" in policy.devices.identify_by
+            account, separator = admitted.account.name, self._directory.separator
+            raise DeviceNotNamed(not_named(account, separator, by_login=by_login))
+        return None
 
-    async def _device(self, admitted: Admitted, name: str, policy: AccountPolicy) -> Device:
+    async def _device(
+        self, admitted: Admitted, name: str, policy: AccountPolicy, peer: str
+    ) -> Device:
         own = admitted.device
         if own is None:
-            return await self._found_or_made(admitted.account, name, policy)
+            return await self._found_or_made(admitted.account, name, policy, peer)
         if name.lower() != own.name.lower():
             raise BadLogin("the credential of another device")
         return own
@@ -98,7 +133,9 @@ class Enrolment:
                 host = await self._world.network.host_name(peer)
                 return device_of_host(host) if host else None
 
-    async def _found_or_made(self, account: Account, name: str, policy: AccountPolicy) -> Device:
+    async def _found_or_made(
+        self, account: Account, name: str, policy: AccountPolicy, peer: str
+    ) -> Device:
         device = await self._store.device(account.id, name)
         if device is not None:
             return device
@@ -107,7 +144,12 @@ class Enrolment:
         now = self._world.clock.now()
         try:
             device = await self._store.add_device(
-                account.id, name, since=since(policy.devices.backlog, now), at=now
+                account.id,
+                name,
+                since=since(policy.devices.backlog, now),
+                at_most=self._newcomers.max_devices,
+                notice=await self._notice(account, name, peer, now),
+                at=now,
             )
         except AlreadyExists:
             # Two first logins at once: the other one made it.
@@ -117,3 +159,11 @@ class Enrolment:
             return device
         self._observer.observe(DeviceEnrolled(account.name, device.name))
         return device
+
+    async def _notice(self, account: Account, name: str, peer: str, now: float) -> Blob | None:
+        """For the other devices, if there are any, and one more is let in."""
+        others, most = len(await self._store.devices(account.id)), self._newcomers.max_devices
+        if not self.notices or not 0 < others < most:
+            return None
+        telling = new_device(account, name, peer, at=now, count=others + 1, most=most)
+        return await self._notices.write(account, "new_device", telling, at=now)

@@ -7,6 +7,7 @@ account's password is compared with the configuration. Everything else is for `p
 from __future__ import annotations
 
 import hmac
+from contextlib import nullcontext
 
 from proxy.domain.directory import Directory
 from proxy.domain.errors import BadLogin
@@ -30,6 +31,7 @@ from proxy.services.face import (
     ScramProof,
 )
 from proxy.services.gate import Attempt, Gate
+from proxy.services.newcomers import Newcomers
 from proxy.services.pass_through import PassThrough
 
 
@@ -43,12 +45,14 @@ class Judge:
         directory: Directory,
         gate: Gate,
         pass_through: PassThrough,
+        newcomers: Newcomers,
     ) -> None:
         self._world = world
         self._store = store
         self._directory = directory
         self._gate = gate
         self._pass_through = pass_through
+        self._newcomers = newcomers
         self.scram_secrets = ScramSecrets(store, world.entropy)
 
     def stamp(self, name: str, account: Account | None) -> str:
@@ -140,7 +144,8 @@ class Judge:
             # Also one that was removed, or of another account: the provider is not to see it.
             await self._would_have_asked(attempt)
             raise BadLogin("the app password of no device")
-        return await self._pass_through.admit(attempt, account, password)
+        with self._newcomers.one_more(attempt.peer) if account is None else nullcontext():
+            return await self._pass_through.admit(attempt, account, password)
 
     async def _would_have_asked(self, attempt: Attempt) -> None:
         """A secret that was wrong here uses up what it would have used up of a name that only

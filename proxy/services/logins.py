@@ -9,13 +9,14 @@ from typing import TypeVar
 
 from proxy.domain.directory import Directory
 from proxy.domain.errors import (
+    BadDevice,
     BadLogin,
     KnownWrong,
     ProxyError,
     TooManyFailures,
     TooManyRefusals,
 )
-from proxy.domain.facts import Fact, LoginPutOff, LoginRefused, LoginUnasked
+from proxy.domain.facts import DeviceRefused, Fact, LoginPutOff, LoginRefused, LoginUnasked
 from proxy.domain.login_name import candidates
 from proxy.domain.retention import expire_days
 from proxy.interfaces.observer import Observer
@@ -33,6 +34,7 @@ from proxy.services.face import (
 from proxy.services.gate import Attempt, Gate
 from proxy.services.judge import Judge
 from proxy.services.maildrops import DeviceMaildrop, Maildrops
+from proxy.services.newcomers import Newcomers
 from proxy.services.pass_through import PassThrough
 from proxy.services.syncs import Syncs
 from proxy.wire.pop3 import Expire
@@ -74,6 +76,8 @@ class Logins:
         syncs: Syncs,
         maildrops: Maildrops,
         gate: Gate,
+        newcomers: Newcomers,
+        enrolment: Enrolment,
     ) -> None:
         self._world = world
         self._store = store
@@ -82,9 +86,9 @@ class Logins:
         self._syncs = syncs
         self._maildrops = maildrops
         self._gate = gate
-        self._enrolment = Enrolment(world, store, observer)
+        self._enrolment = enrolment
         self._pass_through = PassThrough(world, store, directory, syncs, gate)
-        self._judge = Judge(world, store, directory, gate, self._pass_through)
+        self._judge = Judge(world, store, directory, gate, self._pass_through, newcomers)
         self.scram_secrets = self._judge.scram_secrets
 
     @property
@@ -102,6 +106,7 @@ class Logins:
 
         Raises:
             BadLogin: the account, the device or the password is not to be accepted.
+            BadDevice: the password is right, but the device may not come.
             Temporary: nobody can judge the password now.
         """
         return await self._let_in(proof, peer, self._open_maildrop)
@@ -177,6 +182,8 @@ class Logins:
                 fact = LoginUnasked(peer, username, "refused_lately", str(error))
             case TooManyFailures():
                 fact = LoginRefused(peer, username, "too_many_failures", str(error))
+            case BadDevice():
+                fact = DeviceRefused(peer, username, str(error))
             case BadLogin():
                 fact = LoginRefused(peer, username, "credentials", str(error))
             case _:
@@ -208,8 +215,7 @@ class Logins:
 
     async def _resolve(self, username: str) -> tuple[str, str | None]:
         """Account and device a login name means; the account need not exist yet."""
-        separator = self._directory.default.devices.separator
-        pairs = candidates(username, separator)
+        pairs = candidates(username, self._directory.separator)
         for name, device in pairs:
             if self._directory.declared(name) or await self._store.account(name):
                 return name, device

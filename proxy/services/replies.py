@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from proxy.domain.errors import (
+    BadDevice,
     BadLogin,
+    DeviceNotNamed,
     NoSuchMessage,
     NotJudged,
     Permanent,
@@ -24,6 +26,8 @@ def reply_to(error: ProxyError) -> tuple[str, str]:
         return str(error), ""
     if isinstance(error, BadLogin):
         return "login refused: check user name and password", "AUTH"
+    if isinstance(error, BadDevice):
+        return str(error), "AUTH" if isinstance(error, DeviceNotNamed) else "SYS/PERM"
     if isinstance(error, StoreUnavailable):
         return "the mail store is not available, wait a little and try again", "SYS/TEMP"
     if isinstance(error, TooManyFailures):

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import ClassVar
 
-from proxy.domain.errors import BadLogin, ProxyError, StoreUnavailable
+from proxy.domain.errors import BadDevice, BadLogin, ProxyError, StoreUnavailable
 from proxy.domain.facts import Ending, SmtpSessionEnded
 from proxy.interfaces.submission import GO_ON, Answer
 from proxy.services.device_session import STOPPING, DeviceSession
@@ -159,6 +159,8 @@ class SmtpSession(DeviceSession):
     def _refuse_login(self, error: ProxyError) -> None:
         if isinstance(error, BadLogin):
             self._machine.reply(535, "5.7.8 login refused: check user name and password")
+        elif isinstance(error, BadDevice):
+            self._machine.reply(535, f"5.7.8 {error}")
         elif isinstance(error, StoreUnavailable):
             self._machine.reply(454, "4.3.0 the mail store is not available, try again later")
         else:

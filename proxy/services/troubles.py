@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 from proxy.domain import trouble_texts as texts
+from proxy.domain.device_texts import shared_device
 from proxy.domain.directory import Directory
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.facts import (
@@ -23,8 +24,7 @@ from proxy.domain.facts import (
     UidlsChanged,
     Unexpected,
 )
-from proxy.domain.model import Account, Blob
-from proxy.domain.notice import compose
+from proxy.domain.model import Account
 from proxy.domain.policy import DAY, AlertsPolicy
 from proxy.domain.survey import Space
 from proxy.domain.trouble import (
@@ -37,12 +37,15 @@ from proxy.domain.trouble import (
     is_over,
     lacks_room,
     mark,
+    new_shared,
     new_too_large,
 )
 from proxy.domain.trouble_texts import Telling
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
+from proxy.services.notices import Notices
+from proxy.services.sharing import Sharing
 
 EVERY = 30.0
 """Seconds between two rounds, if nothing happens."""
@@ -51,9 +54,6 @@ PAUSE = 1.0
 
 KEPT = 30 * DAY
 """Seconds for which a trouble that is over is remembered."""
-
-TOKEN = 16
-"""Octets of chance in a Message-ID."""
 
 
 class Troubles:
@@ -73,7 +73,7 @@ class Troubles:
         self.policy = policy
         self._store = store
         self._clock = world.clock
-        self._entropy = world.entropy
+        self._notices = Notices(store, world)
         self._observer = observer
         self._directory = directory
         self._space = space
@@ -82,10 +82,14 @@ class Troubles:
         self._started = world.clock.now()
         self._refusals: Counter[str] = Counter()
         self._renamed: dict[str, UidlsChanged] = {}
+        self._sharing = Sharing(store, world.clock)
+        self._suspects: Collection[str] = ()
+        """Names of accounts of which a device may be shared."""
         self._troubled: set[str] = set()
         """Names of accounts of which something is open."""
 
     def observe(self, fact: Fact) -> None:
+        self._sharing.observe(fact)
         match fact:
             case SyncFailed(account=name, kind=kind) if self._directory.declared(name):
                 self._refusals[name] += kind == "UpstreamRefusedLogin"
@@ -141,6 +145,7 @@ class Troubles:
         accounts = await self._store.accounts()
         stopped = space is not None and any(lacks_room(account, space) for account in accounts)
         await self._look_at_machine(open[None], space, now, stopped=stopped)
+        self._suspects = self._sharing.suspects()
         troubled = set()
         for account in accounts:
             if await self._look_at(account, open[account.id], space, now):
@@ -170,17 +175,21 @@ class Troubles:
         full = was_full
         if space is not None:
             full = is_full(space, already=was_full) or lacks_room(account, space)
+        told = [trouble for trouble in open if trouble.kind == "shared_device"]
+        shared: Collection[str] = ()
+        if told or name in self._suspects:
+            shared = await self._sharing.shared(account, told, now)
         for trouble in list(open):
-            over = is_over(trouble, account, declared=declared, now=now)
+            over = is_over(trouble, account, declared=declared, shared=shared, now=now)
             if over or not used or (trouble.kind == "store_full" and not full):
                 await self._end(trouble, name, now)
                 open.remove(trouble)
         renamed = self._renamed.get(name)
         policy = self._directory.policy(name)
-        watched = Watched(policy, declared, self._refusals[name], renamed)
+        watched = Watched(policy, declared, self._refusals[name], renamed, shared)
         began = begun(account, watched, open, running=now - self._started, now=now) if used else []
         for kind in began:
-            telling, marks = self._told(account, kind, open, renamed)
+            telling, marks = self._told(account, kind, open, watched)
             await self._begin(account, kind, telling, marks, now)
         # A change that came in the meantime waits for the next round.
         if self._renamed.get(name) is renamed:
@@ -195,9 +204,9 @@ class Troubles:
         account: Account,
         kind: TroubleKind,
         open: Sequence[Trouble],
-        renamed: UidlsChanged | None,
+        watched: Watched,
     ) -> tuple[Telling, Sequence[str]]:
-        policy = self._directory.policy(account.name)
+        policy, renamed = watched.policy, watched.renamed
         declared = self._directory.declared(account.name)
         match kind:
             case "password_refused" if declared:
@@ -214,6 +223,9 @@ class Troubles:
                 new = new_too_large(account, open)
                 told = texts.too_large(account, new, policy.sync.max_message_size)
                 return told, [mark(one) for one in new]
+            case "shared_device":
+                devices = new_shared(watched.shared, open)
+                return shared_device(account, devices, self._directory.separator), devices
         raise AssertionError(kind)
 
     async def _begin(
@@ -226,7 +238,9 @@ class Troubles:
     ) -> None:
         notice = None
         if account is not None and self.policy.notices:
-            notice = await self._notice(account, kind, telling, now)
+            notice = await self._notices.write(
+                account, kind, telling, ending=texts.GOES_BY_ITSELF, at=now
+            )
         await self._store.add_trouble(
             account.id if account else None,
             kind,
@@ -239,23 +253,6 @@ class Troubles:
         name = account.name if account else ""
         self._observer.observe(TroubleBegan(name, kind, notice is not None))
         self._changed()
-
-    async def _notice(
-        self, account: Account, kind: TroubleKind, telling: Telling, now: float
-    ) -> Blob:
-        writer = self._store.new_blob()
-        await writer.write(
-            compose(
-                subject=telling.subject,
-                body=f"{telling.body}\n{texts.GOES_BY_ITSELF}",
-                kind="notice",
-                trouble=kind,
-                token=self._entropy.token(TOKEN).hex(),
-                at=now,
-                to=[account.name],
-            )
-        )
-        return await writer.finish()
 
     async def _end(self, trouble: Trouble, account: str, now: float) -> None:
         await self._store.end_trouble(trouble, at=now)
