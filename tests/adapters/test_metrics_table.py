@@ -10,7 +10,7 @@ from typing import get_args
 
 from prometheus_client import Metric
 
-from proxy.adapters.prometheus import ACCEPTED, UNAVAILABLE
+from proxy.adapters.prometheus import ACCEPTED, DEVICE, UNAVAILABLE
 from proxy.adapters.prometheus_gauges import MAX_DEVICES
 from proxy.adapters.prometheus_labels import MAX_ACCOUNTS
 from proxy.adapters.prometheus_submission import COPIES
@@ -58,7 +58,7 @@ def most(metric: Metric, labels: frozenset[str]) -> int:
     results = {
         "syncs": 2,
         "alerts": 2,
-        "logins": len({ACCEPTED, UNAVAILABLE, *get_args(Refusal), *get_args(Unasked)}),
+        "logins": len({ACCEPTED, DEVICE, UNAVAILABLE, *get_args(Refusal), *get_args(Unasked)}),
         "submissions": len(get_args(Outcome)),
         "sent_copies": len(COPIES),
     }
@@ -120,7 +120,7 @@ def test_the_page_says_what_an_account_and_a_device_add() -> None:
 def test_the_page_names_every_value_of_the_small_sets() -> None:
     small = (Ending, Command, Refusal, Unasked, TroubleKind, Outcome)
     values = [value for kind in small for value in get_args(kind)]
-    for value in (ACCEPTED, UNAVAILABLE, *COPIES, *values):
+    for value in (ACCEPTED, DEVICE, UNAVAILABLE, *COPIES, *values):
         assert f"`{value}`" in PAGE, value
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.domain.errors import AlreadyExists, NotFound
+from proxy.domain.errors import AlreadyExists, NotFound, TooManyDevices
 from proxy.domain.model import (
     OWN_UID_PREFIX,
     Account,
@@ -137,6 +137,44 @@ class StoreContract:
         bob = await store.ensure_account("bob", declared=True, at=NOW)
         await store.add_device(bob.id, "laptop", since=None, at=NOW)
         assert [d.name for d in await store.devices(alice.id)] == ["laptop"]
+
+    async def test_no_more_devices_are_made_than_there_may_be(
+        self, store: Store, alice: Account, laptop: Device
+    ) -> None:
+        bob = await store.ensure_account("bob", declared=True, at=NOW)
+        await store.add_device(bob.id, "other", since=None, at=NOW)
+        await store.add_device(alice.id, "desktop", since=None, at_most=2, at=NOW)
+        made = (
+            store.add_device(alice.id, name, since=None, at_most=3, at=NOW) for name in "abcdef"
+        )
+        outcomes = await asyncio.gather(*made, return_exceptions=True)
+        assert sum(isinstance(outcome, TooManyDevices) for outcome in outcomes) == 5
+        assert len(await store.devices(alice.id)) == 3
+        await store.remove_device(laptop.id)
+        await store.add_device(alice.id, "phone", since=None, at_most=3, at=NOW)
+
+    async def test_a_device_is_made_with_the_notice_of_it_for_all_but_itself(
+        self, store: Store, alice: Account, laptop: Device
+    ) -> None:
+        blobs = [(await fetched(store, octets)).blob for octets in (b"1\r\n", b"2\r\n", b"3\r\n")]
+        version = store.version(alice.id)
+        phone = await store.add_device(
+            alice.id, "phone", since=NOW + 9, at_most=2, notice=blobs[0], at=NOW
+        )
+        assert store.version(alice.id) > version
+        (message,) = await store.messages(alice.id)
+        assert is_own_uid(message.uid)
+        assert await store.waiting(laptop.id) == 1
+        assert await store.waiting(phone.id) == 0
+        assert await store.hidden(phone.id, "all") == {message.id}
+        # Where none is made, none is told of, and nothing is left of it.
+        with pytest.raises(AlreadyExists):
+            await store.add_device(alice.id, "Phone", since=None, notice=blobs[1], at=NOW)
+        with pytest.raises(TooManyDevices):
+            await store.add_device(alice.id, "x", since=None, at_most=2, notice=blobs[2], at=NOW)
+        assert len(await store.messages(alice.id)) == 1
+        for blob in blobs[1:]:
+            assert not await store.is_intact(blob.digest)
 
     async def test_a_device_is_renamed_unless_the_name_is_taken(
         self, store: Store, alice: Account, laptop: Device
