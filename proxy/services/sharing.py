@@ -17,8 +17,6 @@ REMEMBERED = 5000
 
 
 class Sharing:
-    """Also an observer."""
-
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
@@ -26,13 +24,20 @@ class Sharing:
         self._uses: OrderedDict[tuple[str, str], DeviceUse] = OrderedDict()
         """By account and device, the latter in lower case."""
 
-    def observe(self, fact: Fact) -> None:
+    def observe(self, fact: Fact) -> bool:
+        """Whether a device is found to be shared, for the first time."""
         match fact:
-            case DeviceUsed(account=account, device=device, peer=peer, named=named):
-                self._use(account, device).logged_in(peer, self._clock.now(), named=named)
-            case SessionEnded(account=account, ended="quit") if account:
-                now = self._clock.now()
-                self._use(account, fact.device).quit(fact.peer, now - fact.seconds, now)
+            case DeviceUsed(account=account, device=device):
+                use, now = self._use(account, device), self._clock.now()
+                known = use.shared_at
+                use.logged_in(fact.peer, now, named=fact.named)
+            case SessionEnded(account=account, device=device, ended="quit") if account:
+                use, now = self._use(account, device), self._clock.now()
+                known = use.shared_at
+                use.quit(fact.peer, now - fact.seconds, now)
+            case _:
+                return False
+        return known is None and use.shared_at is not None
 
     def _use(self, account: str, device: str) -> DeviceUse:
         key = account, device.lower()

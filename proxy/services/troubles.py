@@ -89,7 +89,8 @@ class Troubles:
         """Names of accounts of which something is open."""
 
     def observe(self, fact: Fact) -> None:
-        self._sharing.observe(fact)
+        if self._sharing.observe(fact):
+            self._wake.set()
         match fact:
             case SyncFailed(account=name, kind=kind) if self._directory.declared(name):
                 self._refusals[name] += kind == "UpstreamRefusedLogin"
