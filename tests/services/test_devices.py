@@ -20,7 +20,7 @@ from proxy.domain.errors import (
     TooManyDevices,
 )
 from proxy.domain.facts import DeviceEnrolled, DeviceRefused, LoginRefused
-from proxy.domain.policy import DevicePolicy, LimitsPolicy, Seconds, SubmissionLimits
+from proxy.domain.policy import DevicePolicy, LimitsPolicy, Seconds, StorePolicy, SubmissionLimits
 from proxy.services.face import PasswordProof
 from proxy.services.replies import reply_to
 from tests.rude_upstream import RudeUpstream
@@ -43,7 +43,7 @@ async def names(home: House, account: str = "alice") -> list[str]:
 
 def switch_notices(home: House, *, on: bool, limits: LimitsPolicy = NO_DELAY) -> None:
     """As a reload does."""
-    home.core.follow(home.core._face.policy, limits, SubmissionLimits(), notices=on)
+    home.core.follow(home.core._face.policy, limits, SubmissionLimits(), StorePolicy(), notices=on)
 
 
 # --- without a name -------------------------------------------------------------------------------
