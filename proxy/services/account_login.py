@@ -38,15 +38,23 @@ class AccountLogin:
         self._tokens.forget(name)
 
     async def open(
-        self, name: str, server: UpstreamServer, credentials: Credentials, memory: UpstreamMemory
+        self,
+        name: str,
+        server: UpstreamServer,
+        credentials: Credentials,
+        memory: UpstreamMemory,
+        *,
+        listing: bool,
     ) -> UpstreamSession:
         """A session past its login. Those of accounts that are not declared bring their password.
+
+        `listing`: as in `open_session`.
 
         Raises:
             ConsentNeeded, VaultLocked: what it takes is not at hand.
             Temporary, Permanent: as `open_session`.
         """
-        attempt = partial(self._open, name, server, memory)
+        attempt = partial(self._open, name, server, memory, listing)
         if self._directory.declared(name) is None:
             return await attempt(credentials)
         return await self.log_in(name, server, credentials, attempt)
@@ -91,10 +99,15 @@ class AccountLogin:
         return replace(credentials, password=password)
 
     async def _open(
-        self, name: str, server: UpstreamServer, memory: UpstreamMemory, credentials: Credentials
+        self,
+        name: str,
+        server: UpstreamServer,
+        memory: UpstreamMemory,
+        listing: bool,
+        credentials: Credentials,
     ) -> UpstreamSession:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        session = await open_session(self._world, server, credentials, memory)
+        session = await open_session(self._world, server, credentials, memory, listing=listing)
         self._observer.observe(UpstreamLoggedIn(name, loop.time() - began))
         return session

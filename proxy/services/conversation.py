@@ -52,6 +52,7 @@ class Conversation:
 
     async def send(self, *requests: Request) -> None:
         """Send commands, whose answers are then to be taken in order."""
+        self.check_in_step()
         commands = b"".join(self.machine.send(line, expect) for line, expect in requests)
         self._in_batch = self._in_batch or self.machine.outstanding > 1
         self._ahead = self._ahead or self._in_batch
@@ -59,14 +60,17 @@ class Conversation:
 
     async def exchange(self, *requests: Request) -> list[Answer]:
         """Send commands and take their answers: in one round trip, where the server pipelines."""
-        answers = []
+        answers: list[Answer] = []
         for batch in [requests] if self.pipelines else [[request] for request in requests]:
             await self.send(*batch)
-            for _, expect in batch:
-                reply = await self.reply()
-                has_body = expect is Expect.BODY and reply.ok
-                answers.append(Answer(reply, await self._body() if has_body else None))
+            answers += [await self.answer(expect) for _, expect in batch]
         return answers
+
+    async def answer(self, expect: Expect) -> Answer:
+        """The next one, to a command that expects it so."""
+        reply = await self.reply()
+        has_body = expect is Expect.BODY and reply.ok
+        return Answer(reply, await self._body() if has_body else None)
 
     async def ask(self, *lines: bytes) -> list[Reply]:
         """Commands with answers of one line."""
@@ -88,6 +92,16 @@ class Conversation:
     async def wait_for_event(self) -> None:
         while not self._events:
             await self._read()
+
+    def check_in_step(self) -> None:
+        """What came behind the last answer would be taken for the next one.
+
+        Raises:
+            UpstreamGarbled
+        """
+        awaited = self._events or self.machine.outstanding
+        if not awaited and (self.machine.has_unasked or self.stream.has_unread):
+            raise UpstreamGarbled("an answer that nobody asked for")
 
     def ended_well(self) -> None:
         if self._ahead:

@@ -99,6 +99,10 @@ class Stream(asyncio.Protocol):
         if self._waited > SLOW_AFTER and self._octets < self._waited * SLOWEST:
             raise UpstreamSilent(f"upstream has sent {self._octets} octets in {self._waited:.0f} s")
 
+    @property
+    def has_unread(self) -> bool:
+        return len(self._received) > 0
+
     async def write(self, data: bytes) -> None:
         """Returns when the peer keeps up.
 

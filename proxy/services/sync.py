@@ -99,14 +99,15 @@ class AccountSync:
         started, listed_at = asyncio.get_running_loop().time(), self._clock.now()
         due = await self._due()
         mark = None if due else self._usable_mark()
-        seen = await self._session.overview(listing=mark is None)
+        seen = self._session.mailbox
+        assert seen is not None  # noqa: S101 - it is logged in
         if mark is not None and await self._is_unchanged(mark, seen):
             await self._note_kept(seen.count > 0)
             await self._quit_and_note([], seen.count)
             return self._result(seen.count, started)
         self._memory.mark = None
         self._compared = True
-        listing = seen.listing or await self._session.listing(seen.count)
+        listing = await self._session.listing(seen.count)
         known = await self._store.known(self._account.id)
         self._check_uidl(listing, known)
         plan = plan_sync(listing, known)

@@ -307,7 +307,9 @@ class Syncs:
         memory = UpstreamMemory(of_server if run.proven else deepcopy(of_server), state.logins)
         try:
             async with asyncio.timeout(None if run.proven else GUESS_TIME):
-                session = await self._login.open(name, server, run.credentials, memory)
+                session = await self._login.open(
+                    name, server, run.credentials, memory, listing=state.memory.mark is None
+                )
         except TimeoutError:
             raise UpstreamSilent("upstream takes too long to judge a login") from None
         finally:

@@ -5,6 +5,7 @@ Where the server pipelines, commands go out together, so that a step costs one r
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
@@ -63,19 +64,23 @@ class Refused:
     text: str
 
 
-_LISTING = ((b"LIST", Expect.BODY), (b"UIDL", Expect.BODY))
+_CAPA: Request = (b"CAPA", Expect.BODY)
+_STAT: Request = (b"STAT", Expect.LINE)
+_LISTING: tuple[Request, ...] = ((b"LIST", Expect.BODY), (b"UIDL", Expect.BODY))
+
+_OCTETS = re.compile(r"-?[0-9]+")
+"""In STAT. Old servers count beyond 2 GiB into the negative numbers."""
 
 Transfer = Began | Part | Ended | Refused
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What one round trip tells of a mailbox, where upstream pipelines."""
+    """What STAT tells of a mailbox."""
 
     count: int
     octets: int | None
-    """Both by STAT; None: no number of octets can be so."""
-    listing: Listing | None
+    """None: no number of octets can be so."""
 
 
 class _Length:
@@ -123,10 +128,13 @@ class UpstreamSession:
         """Upper-case name → its parameters (RFC 2449 §5)."""
         self.encrypted = False
         self.binding: Binding | None = None
+        self.mailbox: Overview | None = None
+        """None: upstream has not shown yet that it has let us in."""
         self.suspect: Entry | None = None
         """The message behind which an answer was expected when `UpstreamGarbled` was raised."""
         self.current: Entry | None = None
         """The message that RETR was being answered for when the session broke."""
+        self._listing_asked = False
 
     @property
     def peer(self) -> str:
@@ -155,7 +163,7 @@ class UpstreamSession:
 
     async def learn_capabilities(self) -> None:
         """CAPA; a server without it has none (RFC 2449 §3)."""
-        (answer,) = await self._talk.exchange((b"CAPA", Expect.BODY))
+        (answer,) = await self._talk.exchange(_CAPA)
         self._note_capabilities(answer)
 
     async def start_tls(self, world: World, tls: UpstreamTls) -> None:
@@ -180,26 +188,43 @@ class UpstreamSession:
         """Send commands with answers of one line; together, where the server pipelines."""
         return await self._talk.ask(*lines)
 
+    async def step(self, line: bytes) -> Reply:
+        """Send a line of a SASL exchange; the answer may be a challenge."""
+        (answer,) = await self._talk.exchange((line, Expect.STEP))
+        return answer.reply
+
     # --- what is there --------------------------------------------------------------------------
 
-    async def overview(self, *, listing: bool) -> Overview:
-        """The first look after a login: STAT, and the listing if it is needed in any case.
+    async def look(self, *, listing: bool) -> Reply:
+        """The first look after a login: the answer to STAT, which sets `mailbox` if it is one.
+
+        `listing`: `listing` will follow in any case, so it is asked for as well where that saves a
+        round trip.
 
         Raises:
             UpstreamUnreachable: the answers make no sense.
         """
+        talk = self._talk
         # RFC 2449 §5: capabilities may differ after the login.
-        capa = [(b"CAPA", Expect.BODY)] if self.capabilities else []
-        more = [*_LISTING] if listing else []
-        answers = await self._talk.exchange(*capa, (b"STAT", Expect.LINE), *more)
+        capa = [_CAPA] if self.capabilities else []
+        self._listing_asked = listing and talk.pipelines
+        ahead = [*capa, *(_LISTING if self._listing_asked else ())] if talk.pipelines else []
+        await talk.send(_STAT, *ahead)
+        stat = (await talk.answer(Expect.LINE)).reply
+        words = [*stat.text.split(), "", ""]
+        count = size(words[0])
+        if not stat.ok or count is None or not _OCTETS.fullmatch(words[1]):
+            if not stat.code:
+                # Answers in another order than the commands look like this too.
+                talk.blame_pipelining(ended=False)
+            return stat
         if capa:
-            self._note_capabilities(answers.pop(0))
-        stat, *listed = answers
-        words = [*stat.reply.text.split(), "", ""]
-        count, octets = size(words[0]), size(words[1])
-        if not stat.reply.ok or count is None:
-            raise UpstreamUnreachable(f"STAT: {stat.reply.text}")
-        return Overview(count, octets, _listing(count, *listed) if listing else None)
+            if not ahead:
+                await talk.send(_CAPA)
+            self._note_capabilities(await talk.answer(Expect.BODY))
+        talk.check_in_step()
+        self.mailbox = Overview(count, size(words[1]))
+        return stat
 
     async def uid_of(self, number: int) -> str | None:
         """The UIDL of one message; None where upstream has no UIDL."""
@@ -212,7 +237,11 @@ class UpstreamSession:
         Raises:
             UpstreamUnreachable: the answer makes no sense.
         """
-        listed = await self._talk.exchange(*_LISTING)
+        if self._listing_asked:
+            self._listing_asked = False
+            listed = [await self._talk.answer(expect) for _, expect in _LISTING]
+        else:
+            listed = await self._talk.exchange(*_LISTING)
         return _listing(count, *listed)
 
     # --- messages -------------------------------------------------------------------------------

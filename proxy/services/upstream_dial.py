@@ -11,7 +11,7 @@ from proxy.interfaces.world import UpstreamTls, World
 from proxy.services.credentials import new_nonce
 from proxy.services.stream import Stream
 from proxy.services.upstream import UpstreamSession
-from proxy.services.upstream_login import Attempts
+from proxy.services.upstream_login import Attempts, AuthIsBroken
 from proxy.services.upstream_memory import ServerMemory, UpstreamMemory
 
 LOGIN_TIME = 300.0
@@ -23,8 +23,13 @@ async def open_session(
     server: UpstreamServer,
     credentials: Credentials,
     memory: UpstreamMemory | None = None,
+    *,
+    listing: bool = False,
 ) -> UpstreamSession:
     """Connect and log in; `memory` is what earlier sessions have learnt, and learns on.
+
+    The session has proved that it is logged in. With `listing`, its `listing` is to be called
+    before anything else is asked.
 
     Raises:
         UpstreamUnreachable, UpstreamBusy, UpstreamRefusedLogin, UpstreamUnusable.
@@ -32,16 +37,37 @@ async def open_session(
     memory = memory or UpstreamMemory()
     try:
         async with asyncio.timeout(LOGIN_TIME):
-            session = await connect(world, server, memory.server)
             try:
-                nonce = new_nonce(world.entropy)
-                memory.shown = True
-                await Attempts(session, server, credentials, memory.login, nonce).make()
-            except BaseException:
-                session.abort()
-                raise
+                return await _log_in(world, server, credentials, memory, auth=True, listing=listing)
+            except AuthIsBroken as broken:
+                unsuited = broken.way
+            session = await _log_in(world, server, credentials, memory, auth=False, listing=listing)
+            memory.login.unsuited.add(unsuited)
+            return session
     except TimeoutError:
         raise UpstreamSilent(f"no login within {LOGIN_TIME:.0f} seconds") from None
+
+
+async def _log_in(
+    world: World,
+    server: UpstreamServer,
+    credentials: Credentials,
+    memory: UpstreamMemory,
+    *,
+    auth: bool,
+    listing: bool,
+) -> UpstreamSession:
+    session = await connect(world, server, memory.server)
+    try:
+        nonce = new_nonce(world.entropy)
+        attempts = Attempts(
+            session, server, credentials, memory.login, nonce, auth=auth, listing=listing
+        )
+        memory.shown = True
+        await attempts.make()
+    except BaseException:
+        session.abort()
+        raise
     return session
 
 

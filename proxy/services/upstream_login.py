@@ -7,6 +7,8 @@ from typing import Protocol
 
 from proxy.domain.errors import (
     ProxyError,
+    UpstreamBusy,
+    UpstreamGarbled,
     UpstreamRefusedLogin,
     UpstreamUnreachable,
     UpstreamUnusable,
@@ -15,6 +17,7 @@ from proxy.domain.model import Credentials
 from proxy.domain.policy import UpstreamServer
 from proxy.services.face import plaintext_allowed
 from proxy.services.secrets_said import secrets_of, without
+from proxy.services.upstream import Overview
 from proxy.services.upstream_memory import LoginMemory
 from proxy.services.upstream_refusal import refusal
 from proxy.wire import sasl
@@ -59,6 +62,15 @@ def allowed(ways: Sequence[str], *, in_clear: bool) -> list[str]:
     return found
 
 
+class AuthIsBroken(UpstreamUnreachable):
+    """Upstream says +OK to AUTH, and that means nothing. It may yet be right by USER and PASS, in
+    another session: in this one nobody knows what it waits for."""
+
+    def __init__(self, way: str, text: str) -> None:
+        super().__init__(f"{way}: {text}")
+        self.way = way
+
+
 class Channel(Protocol):
     """What a login needs of the session."""
 
@@ -66,6 +78,7 @@ class Channel(Protocol):
     capabilities: dict[str, list[str]]
     encrypted: bool
     binding: Binding | None
+    mailbox: Overview | None
 
     @property
     def peer(self) -> str: ...
@@ -76,9 +89,19 @@ class Channel(Protocol):
     async def ask(self, *lines: bytes) -> list[Reply]:
         """Send commands with answers of one line; together, where the server pipelines."""
 
+    async def step(self, line: bytes) -> Reply:
+        """Send a line of a SASL exchange; the answer may be a challenge."""
+
+    async def look(self, *, listing: bool) -> Reply:
+        """The answer to STAT, which sets `mailbox` if it is one."""
+
 
 class Attempts:
-    """One login; `make` it once."""
+    """One login; `make` it once.
+
+    Upstream's +OK counts when the exchange was over, the secret told, and STAT is answered as only
+    a session that is logged in can answer it.
+    """
 
     def __init__(
         self,
@@ -87,8 +110,12 @@ class Attempts:
         credentials: Credentials,
         memory: LoginMemory,
         nonce: str,
+        *,
+        auth: bool,
+        listing: bool,
     ) -> None:
-        """`nonce` is printable, and never used twice."""
+        """`nonce` is printable, and never used twice; not `auth`: by USER and PASS alone;
+        `listing`: as in `UpstreamSession.look`."""
         self._channel = channel
         self._server = server
         self._username = credentials.username
@@ -97,10 +124,14 @@ class Attempts:
         self._secrets = secrets_of(credentials)
         self._memory = memory
         self._nonce = nonce
+        self._auth = auth
+        self._listing = listing
 
     async def make(self) -> None:
         """Raises:
         UpstreamRefusedLogin, UpstreamBusy, UpstreamUnusable: upstream said no.
+        UpstreamUnreachable: it said neither yes nor no.
+        AuthIsBroken: the same, and USER and PASS are still to be tried.
         """
         if any(octet in self._username.encode() + self._password for octet in b"\r\n\0"):
             raise UpstreamRefusedLogin("POP3 cannot carry a password with CR, LF or NUL")
@@ -124,6 +155,8 @@ class Attempts:
                 refused = error
                 self._memory.unsuited.add(way)
                 ways = [later for later in ways if later in IN_CLEAR][:1]
+            except (AuthIsBroken, UpstreamGarbled):
+                raise
             except UpstreamUnreachable:
                 # Many hang up on a refused login. The next session tries the next way.
                 if refused is not None:
@@ -131,6 +164,7 @@ class Attempts:
                 raise
             else:
                 if supported:
+                    await self._prove(way)
                     self._memory.proven.add(way)
                     return
         raise refused or UpstreamUnusable("upstream supports none of the ways to log in it offers")
@@ -138,6 +172,8 @@ class Attempts:
     # --- which ways -----------------------------------------------------------------------------
 
     def _ways(self) -> list[str]:
+        if not self._auth:
+            return ["USER"]
         auth = self._server.auth
         offered = self._channel.capabilities.get("SASL", [])
         if auth != "auto":
@@ -160,9 +196,13 @@ class Attempts:
         return ways
 
     def _allowed(self, ways: Sequence[str]) -> list[str]:
+        return allowed(ways, in_clear=self._in_clear)
+
+    @property
+    def _in_clear(self) -> bool:
+        """Whether a password may go as it is."""
         channel, policy = self._channel, self._server.plaintext_login
-        in_clear = channel.encrypted or plaintext_allowed(policy, channel.peer)
-        return allowed(ways, in_clear=in_clear)
+        return channel.encrypted or plaintext_allowed(policy, channel.peer)
 
     # --- one way --------------------------------------------------------------------------------
 
@@ -184,6 +224,8 @@ class Attempts:
         else:
             (user,) = await self._channel.ask(commands[0])
             last = (await self._channel.ask(commands[1]))[0] if user.ok else user
+        if last.ok and not user.ok:
+            raise UpstreamGarbled(f"PASS is taken, and USER is not: {self._clean(user)}")
         # The refusal of the name tells why, where there is one.
         self._check(last if user.ok else user)
         return True
@@ -211,6 +253,33 @@ class Attempts:
             binding=binding,
         )
 
+    async def _prove(self, way: str) -> None:
+        """RFC 1939 §5: there is no STAT before the login.
+
+        Raises:
+            UpstreamBusy, UpstreamUnusable: not now.
+            UpstreamUnreachable, AuthIsBroken: upstream has not let us in.
+        """
+        reply = await self._channel.look(listing=self._listing)
+        if self._channel.mailbox is not None:
+            return
+        text = f"no answer to STAT after the login: {self._clean(reply)}"
+        if not reply.ok:
+            error = self._refusal(reply)
+            if isinstance(error, UpstreamBusy | UpstreamUnusable):
+                raise error
+        if way in self._memory.proven:
+            raise UpstreamUnreachable(text)
+        raise self._broken(way, text)
+
+    def _broken(self, way: str, text: str) -> UpstreamUnreachable:
+        """What a +OK that means nothing leads to."""
+        # Where the proof that this is the server was wanted, no password goes without it.
+        final = way.endswith("-PLUS") or self._is_token or self._server.auth != "auto"
+        if final or way == "USER" or not self._in_clear:
+            return UpstreamUnreachable(f"{way}: {text}")
+        return AuthIsBroken(way, text)
+
     async def _exchange(self, way: str, mechanism: ClientMechanism) -> bool:
         """RFC 5034 §4."""
         reply, response = await self._begin(way, mechanism.first)
@@ -225,10 +294,12 @@ class Attempts:
             else:
                 answer = mechanism.respond(challenge)
                 secret_sent = True
-            (reply,) = await self._channel.ask(sasl.encode(answer))
+            reply = await self._channel.step(sasl.encode(answer))
         if reply.challenge:
             raise RemoteProtocolError("an exchange without end")
         if reply.ok:
+            if not secret_sent:
+                raise self._broken(way, "upstream said +OK before it knew what by")
             mechanism.check_success()
             return True
         error = self._refusal(reply)
@@ -245,12 +316,11 @@ class Attempts:
         # Older servers know no initial response, and none knows a long one.
         modern = {"PIPELINING", "AUTH-RESP-CODE"} <= self._channel.capabilities.keys()
         if first and modern and len(whole) + 2 <= COMMAND_LIMIT:
-            (reply,) = await self._channel.ask(whole)
+            reply = await self._channel.step(whole)
             if reply.ok or reply.code:
                 ignored = reply.challenge and not reply.text.strip()
                 return reply, first if ignored else None
-        (reply,) = await self._channel.ask(command)
-        return reply, first
+        return await self._channel.step(command), first
 
     @staticmethod
     def _decoded(text: str) -> bytes:
@@ -268,5 +338,8 @@ class Attempts:
             raise self._refusal(reply)
 
     def _refusal(self, reply: Reply) -> ProxyError:
-        told = Reply(ok=False, text=without(reply.text, self._secrets), code=reply.code)
+        told = Reply(ok=False, text=self._clean(reply), code=reply.code)
         return refusal(told, otherwise=UpstreamRefusedLogin(told.text))
+
+    def _clean(self, reply: Reply) -> str:
+        return without(reply.text, self._secrets)

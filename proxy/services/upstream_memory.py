@@ -32,7 +32,7 @@ class LoginMemory:
     """Upstream has accepted the account's password by these."""
     unsuited: set[str] = field(default_factory=set)
     """Announced, but upstream cannot check the account's password by these: it keeps another hash
-    of it."""
+    of it, or does not know what AUTH is."""
 
 
 @dataclass(slots=True)

@@ -35,9 +35,9 @@ async def try_upstream(
             trial.offers = " ".join(session.capabilities)
         else:
             session = await open_session(world, server, credentials)
-            found = await session.overview(listing=False)
             trial.offers = " ".join(session.capabilities)
-            trial.messages, trial.octets = found.count, found.octets
+            if session.mailbox is not None:
+                trial.messages, trial.octets = session.mailbox.count, session.mailbox.octets
         await session.quit()
     except ProxyError as error:
         trial.error = error

@@ -34,10 +34,11 @@ class ClientMechanism(Protocol):
         """
 
     def check_success(self) -> None:
-        """Upstream has said +OK.
+        """Upstream has said +OK, and has been told `first`, if there is one.
 
         Raises:
-            RemoteProtocolError: it has not proved itself, as this mechanism wants.
+            RemoteProtocolError: the exchange was not over, or upstream has not proved itself, as
+                this mechanism wants.
         """
 
 
@@ -96,20 +97,24 @@ class XOAuth2:
     """An OAuth 2.0 access token in Google's form."""
 
     def __init__(self, username: bytes, token: bytes) -> None:
+        self._refused = False
         self.first: bytes | None = b"user=%b\1auth=Bearer %b\1\1" % (username, token)
 
     def respond(self, challenge: bytes) -> bytes:
         """The challenge says in JSON why not; an empty answer brings the -ERR."""
+        self._refused = True
         return b""
 
     def check_success(self) -> None:
-        pass
+        if self._refused:
+            raise RemoteProtocolError("upstream let us in with a token that it has refused")
 
 
 class OAuthBearer:
     """An OAuth 2.0 access token in RFC 7628's form."""
 
     def __init__(self, username: bytes, token: bytes, *, host: str, port: int) -> None:
+        self._refused = False
         # RFC 7628 §3.1: the GS2 header of RFC 5801, whose names escape "," and "=".
         name = username.replace(b"=", b"=3D").replace(b",", b"=2C")
         self.first: bytes | None = b"n,a=%b,\1host=%b\1port=%d\1auth=Bearer %b\1\1" % (
@@ -121,10 +126,12 @@ class OAuthBearer:
 
     def respond(self, challenge: bytes) -> bytes:
         """The challenge says in JSON why not; this answer brings the -ERR (RFC 7628 §3.2.3)."""
+        self._refused = True
         return b"\1"
 
     def check_success(self) -> None:
-        pass
+        if self._refused:
+            raise RemoteProtocolError("upstream let us in with a token that it has refused")
 
 
 def apop_timestamp(greeting: str) -> str | None:

@@ -20,6 +20,8 @@ class Expect(Enum):
     """The shape of an answer."""
 
     LINE = "line"
+    STEP = "step"
+    """To a line of a SASL exchange: one line as well, which may be a challenge (RFC 5034 §4)."""
     BODY = "body"
     """+OK is followed by lines up to a single dot."""
 
@@ -56,6 +58,11 @@ class Pop3Client:
     def outstanding(self) -> int:
         """Answers that are awaited, the one under way included."""
         return len(self._outstanding) + (self._decoder is not None)
+
+    @property
+    def has_unasked(self) -> bool:
+        """Whether octets have come that belong to no answer; to be asked when none is awaited."""
+        return self.broken is not None or len(self._lines) > 0
 
     def send(self, line: bytes, expect: Expect = Expect.LINE) -> bytes:
         """Register a command (or a SASL response) and return its octets.
@@ -117,6 +124,8 @@ class Pop3Client:
             raise RemoteProtocolError("not a POP3 status line")
         self._greeted = True
         expect = self._outstanding.popleft()
+        if reply.challenge and expect is Expect.LINE:
+            raise RemoteProtocolError("a challenge where no exchange is under way")
         events.append(reply)
         if expect is Expect.BODY and reply.ok:
             self._decoder = DotDecoder()

@@ -42,9 +42,8 @@ async def session_with(
 
 
 async def listed(session: UpstreamSession) -> list[Entry]:
-    listing = (await session.overview(listing=True)).listing
-    assert listing is not None
-    return listing.entries
+    assert session.mailbox is not None
+    return (await session.listing(session.mailbox.count)).entries
 
 
 async def collect(session: UpstreamSession, entries: list[Entry]) -> dict[int, bytes | None]:
@@ -65,7 +64,8 @@ async def collect(session: UpstreamSession, entries: list[Entry]) -> dict[int, b
 
 async def test_a_session_lists_fetches_and_deletes(rude: RudeUpstream) -> None:
     session = await session_with(rude)
-    seen = await session.overview(listing=False)
+    seen = session.mailbox
+    assert seen is not None
     assert (seen.count, seen.octets) == (3, sum(len(octets) for _, octets in rude.mails))
     listing = await listed(session)
     assert [(e.number, e.octets, e.uid) for e in listing] == [

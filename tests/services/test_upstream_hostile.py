@@ -105,7 +105,7 @@ async def test_an_answer_without_end_is_broken_off(
     async with listening(endless(beginning, repeated)) as port:
         session = await log_in(port)
         with pytest.raises(UpstreamUnreachable):
-            await session.overview(listing=True)
+            await session.listing(1)
         session.abort()
 
 
@@ -140,14 +140,21 @@ async def test_an_octet_now_and_then_is_no_better_than_silence(
 
 @pytest.mark.parametrize(
     "stat",
-    [b"+OK -1 5\r\n", b"+OK 1e9 5\r\n", b"+OK\r\n", b"+OK " + b"9" * 5000 + b" 1\r\n", b"-ERR\r\n"],
+    [
+        b"+OK -1 5\r\n",
+        b"+OK 1e9 5\r\n",
+        b"+OK\r\n",
+        b"+OK 1\r\n",
+        b"+OK 1 mail\r\n",
+        b"+OK " + b"9" * 5000 + b" 1\r\n",
+        b"+ 1 5\r\n",
+        b"-ERR\r\n",
+    ],
 )
 async def test_numbers_that_are_none_are_refused(stat: bytes) -> None:
     async with listening(answering(STAT=stat)) as port:
-        session = await log_in(port)
         with pytest.raises(UpstreamUnreachable):
-            await session.overview(listing=False)
-        session.abort()
+            await log_in(port)
 
 
 async def test_a_listing_of_more_messages_than_anybody_has_is_refused() -> None:
@@ -155,7 +162,7 @@ async def test_a_listing_of_more_messages_than_anybody_has_is_refused() -> None:
     async with listening(answering(LIST=b"+OK\r\n" + lines + b".\r\n", UIDL=b"-ERR\r\n")) as port:
         session = await log_in(port)
         with pytest.raises(UpstreamUnreachable, match="more than 500000"):
-            await session.overview(listing=True)
+            await session.listing(1)
         session.abort()
 
 

@@ -136,9 +136,8 @@ class ModelDevice:
             session.abort()
 
     async def _session(self, session: UpstreamSession, whole: bool) -> bool:
-        listing = (await session.overview(listing=True)).listing
-        assert listing is not None
-        entries = listing.entries
+        assert session.mailbox is not None
+        entries = (await session.listing(session.mailbox.count)).entries
         self._check(entries)
         new = [entry for entry in entries if entry.uid not in self.has]
         await self._retrieve(session, new)
