@@ -47,6 +47,9 @@ class RudeUpstream:
     """AUTH and every response to it are answered by a challenge."""
     mechanisms: list[str] = field(default_factory=list)
     """Of every AUTH."""
+    scripted: Callable[[list[str]], bytes | None] | None = None
+    """What answers a line that is not CAPA, given all such lines of the session so far, whatever
+    they say; None: hang up."""
     port: int = 0
     commands: list[str] = field(default_factory=list)
     """Every command received, passwords left out."""
@@ -90,12 +93,16 @@ class _Session:
         self._mails = mails
         self._marked: set[int] = set()
         self._in_sasl = ""
+        self._lines: list[str] = []
         self._retrieved = 0
         self.over = False
 
     def answer(self, line: str) -> bytes | None:
         """None: hang up."""
         upstream = self._upstream
+        if upstream.scripted is not None and line != "CAPA":
+            self._lines.append(line)
+            return upstream.scripted(self._lines)
         if self._in_sasl:
             return self._response(line)
         verb = line.split(" ")[0].upper()

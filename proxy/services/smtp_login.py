@@ -25,6 +25,10 @@ THROUGH_TLS = ("PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5")
 """What every server does right comes first: TLS has shown who it is."""
 IN_THE_OPEN = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
 
+ACCEPTED = (235, 250)
+"""RFC 4954 §6, and what some say instead. They count once the exchange is over and the secret told;
+a 503 for "you are logged in already" says nothing of this password."""
+
 LINE_LIMIT = 512
 """Octets of a command that every server takes, its line end included (RFC 5321 §4.5.3.1.4)."""
 
@@ -94,7 +98,9 @@ async def _exchange(
             response = mechanism.respond(sasl.decode(answer.text.strip().encode()))
         sent.append(sasl.encode(response).decode())
         answer = await upstream.command(sasl.encode(response))
-    if answer.code == 235:
+    if answer.code in ACCEPTED:
+        if first is not None:
+            raise RemoteProtocolError(f"{answer.code} before the exchange was over")
         mechanism.check_success()
         return
     raise _refusal(answer, (*secrets_of(credentials), *filter(None, sent)))

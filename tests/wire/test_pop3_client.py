@@ -136,7 +136,7 @@ def test_a_command_cannot_smuggle_another(line: bytes) -> None:
 
 def test_a_sasl_challenge_is_a_reply_of_its_own_kind() -> None:
     machine = greeted()
-    machine.send(b"AUTH PLAIN")
+    machine.send(b"AUTH PLAIN", Expect.STEP)
     assert machine.receive(b"+ \r\n") == [Reply(ok=True, text="", challenge=True)]
     assert greeted_with(b"AUTH PLAIN").receive(b"+\r\n") == [
         Reply(ok=True, text="", challenge=True)
@@ -145,5 +145,13 @@ def test_a_sasl_challenge_is_a_reply_of_its_own_kind() -> None:
 
 def greeted_with(command: bytes) -> Pop3Client:
     machine = greeted()
-    machine.send(command)
+    machine.send(command, Expect.STEP)
     return machine
+
+
+@pytest.mark.parametrize("command", [b"USER a", b"PASS b", b"STAT", b"QUIT"])
+def test_a_challenge_answers_nothing_else(command: bytes) -> None:
+    machine = greeted()
+    machine.send(command)
+    assert machine.receive(b"+ \r\n") == []
+    assert machine.broken is not None
