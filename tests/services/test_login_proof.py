@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import example, given, settings
@@ -24,13 +25,16 @@ from proxy.domain.errors import (
     ProxyError,
     TooManyRefusals,
     UpstreamBusy,
+    UpstreamGarbled,
     UpstreamRefusedLogin,
     UpstreamUnreachable,
 )
 from proxy.domain.model import Credentials
 from proxy.domain.policy import LimitsPolicy, Seconds, UpstreamServer
+from proxy.services.conversation import Conversation
+from proxy.services.stream import Stream
 from proxy.services.upstream_dial import open_session
-from proxy.services.upstream_memory import UpstreamMemory
+from proxy.services.upstream_memory import ServerMemory, UpstreamMemory
 from proxy.services.upstream_trial import try_upstream
 from proxy.wire.scram import ScramServer, scram_keys
 from tests.rude_upstream import RudeUpstream, mail
@@ -313,7 +317,7 @@ async def test_what_the_answer_to_stat_repeats_of_the_password_is_left_out() -> 
         ({"USER": b"+OK\r\n+OK\r\n", "PASS": b"-ERR\r\n"}, True),
         ({"USER": b"+OK\r\n+OK\r\n", "PASS": b"-ERR\r\n"}, False),
         ({"PASS": b"+OK\r\n+OK\r\n"}, True),
-        ({"PASS": b"+OK\r\n+O"}, False),
+        ({"PASS": b"+OK\r\n+O", "STAT": b"K 1 100\r\n"}, False),
         ({"PASS": b"+ \r\n"}, False),
         ({"USER": b"+OK\r\nhello\r\n"}, False),
     ],
@@ -325,6 +329,18 @@ async def test_answers_out_of_step_are_no_verdict(
         rude.capabilities = ["USER", "PIPELINING"] if pipelining else ["USER"]
         with pytest.raises(UpstreamUnreachable):
             await log_in(rude)
+
+
+async def test_what_comes_late_behind_an_answer_is_not_taken_for_the_next_one() -> None:
+    stream, transport = Stream(1.0), Mock(spec=asyncio.Transport, is_closing=lambda: False)
+    stream.connection_made(transport)
+    talk = Conversation(stream, ServerMemory())
+    stream.data_received(b"+OK in\r\n")
+    assert (await talk.reply()).ok
+    stream.data_received(b"+OK 1 100\r\n")
+    with pytest.raises(UpstreamGarbled, match="nobody asked for"):
+        await talk.ask(b"STAT")
+    transport.write.assert_not_called()
 
 
 @pytest.mark.parametrize("greeting", [b"+OK a\r\n+OK b\r\n", b"+OK a\r\n+O", b"+ \r\n"])
