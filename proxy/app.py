@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from proxy.adapters.alert_mail import SmtpPostman
+from proxy.adapters.alert_mail import SmtpPostman, check_password_file
 from proxy.adapters.certificate_files import describe
 from proxy.adapters.clock import SystemClock
 from proxy.adapters.device_certificate import CertificateSource, OwnIssuer
@@ -20,6 +20,7 @@ from proxy.adapters.logs import LogObserver
 from proxy.adapters.machine import space, watch_loop
 from proxy.adapters.net import SocketNetwork
 from proxy.adapters.observers import TeeObserver
+from proxy.adapters.password_sources import SystemPasswordSources
 from proxy.adapters.passwords import Argon2Passwords
 from proxy.adapters.prometheus import PrometheusObserver
 from proxy.adapters.smtp_upstream import AioSmtpDialer
@@ -28,7 +29,7 @@ from proxy.adapters.vault import AesVault, KeySource
 from proxy.adapters.web import WebClient
 from proxy.config.schema import Settings
 from proxy.domain.allowed import Allowed
-from proxy.domain.directory import Directory
+from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.errors import BadConfig, MailNotSent, StoreUnavailable
 from proxy.domain.facts import CertificateLoaded, CertificateUnusable
 from proxy.domain.labels import KEY_OCTETS
@@ -36,6 +37,7 @@ from proxy.domain.policy import AlertsPolicy, SessionPolicy
 from proxy.interfaces.store import Store
 from proxy.interfaces.submission import SmtpDialer
 from proxy.interfaces.world import Network, World
+from proxy.services.account_passwords import fetch_passwords
 from proxy.services.admin_names import Report, unheard
 from proxy.services.core import Core
 from proxy.services.listeners import Listeners, Wanted
@@ -85,6 +87,7 @@ class App:
             settings.limits,
             submission=settings.smtp.limits,
             dialer=AioSmtpDialer(),
+            sources=SystemPasswordSources(os.environ),
             label_key=label_key,
             room=room,
             notices=settings.alerts.notices,
@@ -101,7 +104,13 @@ class App:
         return self._listeners.addresses
 
     async def start(self, stack: AsyncExitStack) -> None:
-        """Open every listener; `stack` closes them."""
+        """Open every listener; `stack` closes them.
+
+        Raises:
+            BadConfig: a password is not where the configuration says.
+        """
+        check_password_file(self._settings.alerts)
+        await self.core.passwords.load(self._directory)
         await self.core.submissions.tell_unfinished()
         stack.push_async_callback(self._listeners.close)
         await self._listeners.follow(self._wanted(self._settings))
@@ -114,7 +123,6 @@ class App:
         ):
             stack.callback(asyncio.create_task(watch).cancel)
         self._is_ready.listening = True
-        await self.core.load_passwords()
         self.core.syncs.follow_directory()
 
     def _wanted(self, settings: Settings) -> Wanted:
@@ -147,6 +155,9 @@ class App:
             OSError, BadConfig: it cannot be used; nothing has changed.
         """
         settings, later = _but_for_what_waits(settings, self._settings)
+        directory = directory_of(settings)
+        check_password_file(settings.alerts)
+        await self.core.passwords.load(directory)
         before = self._certificate
         self._certificate = certificate_of(settings)
         try:
@@ -165,8 +176,7 @@ class App:
             notices=settings.alerts.notices,
         )
         self.watch.follow(settings.alerts)
-        self._directory.replace(directory_of(settings))
-        await self.core.load_passwords()
+        self._directory.replace(directory)
         self.core.syncs.follow_directory()
         return later
 
@@ -246,6 +256,7 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
 
     Raises:
         OSError: an address cannot be bound.
+        BadConfig: a password is not where the configuration says.
         DataDirInUse, StoreTooNew, StoreUnavailable: the data directory cannot be used.
     """
     store = await open_store(settings.data_dir)
@@ -272,6 +283,8 @@ async def administer(
 ) -> Any:
     """Run an operator's command in the running proxy, or on the store of a stopped one.
 
+    Passwords are fetched for what logs in upstream, and for nothing else.
+
     Raises:
         ProxyError: what the command raised.
     """
@@ -290,10 +303,10 @@ async def administer(
             directory,
             SessionPolicy(),
             settings.limits,
+            sources=SystemPasswordSources(os.environ),
             label_key=await _label_key(settings, store),
             room=Room(partial(space, settings.data_dir), settings.store),
         )
-        await core.load_passwords()
         try:
             return await core.admin.call(command, arguments, report)
         finally:
@@ -322,6 +335,17 @@ def directory_of(settings: Settings) -> Directory:
         pass_through=settings.accounts.pass_through,
         allowed=Allowed(settings.accounts.allow),
     )
+
+
+async def accounts_with_passwords(settings: Settings) -> list[DeclaredAccount]:
+    """The declared accounts, for logging in upstream without a proxy.
+
+    Raises:
+        BadConfig: an account's password is not where the configuration says.
+    """
+    directory = directory_of(settings)
+    await fetch_passwords(directory, SystemPasswordSources(os.environ))
+    return directory.all_declared()
 
 
 def upstream_network() -> Network:

@@ -11,7 +11,7 @@ from pathlib import Path
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 
 from proxy.adapters.certificate import client_context
-from proxy.domain.errors import MailNotSent
+from proxy.domain.errors import BadConfig, MailNotSent
 from proxy.domain.plain_text import one_line
 from proxy.domain.policy import AlertsPolicy
 
@@ -76,6 +76,19 @@ async def _session(policy: AlertsPolicy) -> AsyncIterator[SMTP]:
     except (SMTPException, OSError, ValueError, TimeoutError) as error:
         said = one_line(str(error), SAID) or type(error).__name__
         raise MailNotSent(f"{where}: {said}") from None
+
+
+def check_password_file(policy: AlertsPolicy) -> None:
+    """Raises:
+    BadConfig: it cannot be read.
+    """
+    try:
+        _password(policy)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise BadConfig(
+            [f"alerts.password_file: {policy.password_file} cannot be read: {why}"]
+        ) from None
 
 
 def _password(policy: AlertsPolicy) -> str:

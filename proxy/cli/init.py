@@ -14,18 +14,19 @@ from proxy.adapters import logs
 from proxy.adapters.certificate_names import lan_address
 from proxy.adapters.lookup import NetLookup
 from proxy.adapters.new_files import NewFile, write_new
+from proxy.adapters.password_sources import from_file
 from proxy.app import upstream_world
 from proxy.cli.asking import Person, person, say
 from proxy.cli.common import FAILED, errors_end_the_command, run
 from proxy.cli.entering import what_to_enter
 from proxy.cli.finding import ByHand, described, find
 from proxy.config import values
-from proxy.config.credentials import fetch, usable
 from proxy.config.schema import Settings
 from proxy.config.values import WrongValue
 from proxy.config.writing import Answers, render
-from proxy.domain.errors import BadRequest, UpstreamRefusedLogin
+from proxy.domain.errors import BadRequest, PasswordUnavailable, UpstreamRefusedLogin
 from proxy.domain.model import Credentials, is_valid_device_name
+from proxy.domain.password_source import why_unusable
 from proxy.domain.policy import MINUTE, TlsMode, UpstreamServer
 from proxy.interfaces.world import World
 from proxy.services.discovery import Found, file_name_for
@@ -172,16 +173,22 @@ def _logged_in(
 
 
 def _given(password_file: str, person: Person, found: Found) -> bytes:
-    try:
-        if password_file not in ("", STDIN):
-            return fetch("password_file", password_file, Path.cwd(), os.environ)
-        if password_file == STDIN and not person.terminal:
-            return usable(sys.stdin.buffer.readline().removesuffix(b"\n").removesuffix(b"\r"))
-    except WrongValue as error:
-        raise BadRequest(f"--password-file: {error}") from None
+    if password_file not in ("", STDIN):
+        try:
+            return _usable(from_file(Path(password_file), values.show(password_file)))
+        except PasswordUnavailable as error:
+            raise BadRequest(f"--password-file: {error}") from None
+    if password_file == STDIN and not person.terminal:
+        return _usable(sys.stdin.buffer.readline().removesuffix(b"\n").removesuffix(b"\r"))
     kind = found.provider.login if found.provider else "password"
     what = "App password" if kind == "app-password" else "Password"
     return person.password(f"{what} of {found.username}", option="--password-file FILE (or -)")
+
+
+def _usable(password: bytes) -> bytes:
+    if why := why_unusable(password):
+        raise BadRequest(f"--password-file: {why}")
+    return password
 
 
 def _explain(found: Found, trial: Trial) -> None:

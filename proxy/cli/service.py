@@ -14,7 +14,7 @@ import typer
 from proxy.adapters import logs
 from proxy.adapters.open_files import allow_connections
 from proxy.adapters.systemd import ServiceManager
-from proxy.app import App, running, smtp_dialer, try_alerts, upstream_world
+from proxy.app import App, accounts_with_passwords, running, smtp_dialer, try_alerts, upstream_world
 from proxy.cli import discover
 from proxy.cli.accounts import status
 from proxy.cli.common import (
@@ -103,7 +103,7 @@ async def _reload(app: App, config: Path | None) -> None:
     """A configuration that cannot be used changes nothing."""
     log = structlog.get_logger()
     try:
-        # In a thread: a password_command takes its time.
+        # In a thread: it reads files.
         settings = await asyncio.get_running_loop().run_in_executor(None, settings_from, config)
         later = await app.reload(settings)
     except (BadConfig, OSError) as error:
@@ -198,7 +198,7 @@ def check(
 
 async def _check(settings: Settings) -> list[Row]:
     rows = []
-    for account in settings.account:
+    for account in await accounts_with_passwords(settings):
         server = account.policy.upstream
         # The store is the running proxy's, so what it keeps is tried by that alone.
         kept = bool(server.oauth_client_id) or account.password_stored

@@ -20,6 +20,7 @@ from proxy.domain.directory import DeclaredAccount
 from proxy.domain.errors import BadConfig
 from proxy.domain.login_name import candidates
 from proxy.domain.model import Credentials
+from proxy.domain.password_source import PasswordSource
 from proxy.domain.policy import AccountPolicy, AlertsPolicy, SmtpServer
 from proxy.domain.providers import PROVIDERS
 
@@ -29,8 +30,7 @@ Section = TypeVar("Section")
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """The settings of the file at `path` (None: there is none) with `environ` laid over them.
 
-    Reads password files and runs password commands, and so may block for their time. Every path
-    in the result is absolute.
+    Reads no password file and runs no password command. Every path in the result is absolute.
 
     Raises:
         BadConfig: with every problem found, one line each.
@@ -43,7 +43,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     presets.expand(document)
     reader = converter(base)
     settings = _settings(document, reader, report)
-    declared = _Accounts(settings or Settings(), reader, base, environ, report).declare(tables)
+    declared = _Accounts(settings or Settings(), reader, base, report).declare(tables)
     if settings is not None:
         secrets = replace(settings.secrets, key_file=base / settings.secrets.key_file)
         settings = replace(
@@ -85,13 +85,11 @@ class _Accounts:
         defaults: Settings,
         reader: Converter,
         base: Path,
-        environ: Mapping[str, str],
         report: Report,
     ) -> None:
         self._defaults = defaults
         self._reader = reader
         self._base = base
-        self._environ = environ
         self._report = report
 
     def declare(self, tables: Any) -> tuple[DeclaredAccount, ...]:
@@ -131,16 +129,18 @@ class _Accounts:
             smtp=_laid_over(self._defaults.smtp.server, read.smtp, table.get("smtp")),
         )
         needed = not read.password_stored and not policy.upstream.oauth_client_id
-        password = self._password(path, table, needed=needed)
-        if password and read.password_stored:
+        password, source = self._password(path, table, needed=needed)
+        if read.password_stored and (password or source):
             self._report.add((*path, "password_stored"), "the password stands here already")
         known = PROVIDERS.get(policy.upstream.provider)
         name = read.name.rpartition("@")[0] if known and known.local_part else ""
         login = Credentials(read.username or name or read.name, password)
-        return DeclaredAccount(read.name, login, policy, read.password_stored)
+        return DeclaredAccount(read.name, login, policy, read.password_stored, source)
 
-    def _password(self, path: KeyPath, table: dict[str, Any], *, needed: bool) -> bytes:
-        """b"" where there is none, or a problem with it."""
+    def _password(
+        self, path: KeyPath, table: dict[str, Any], *, needed: bool
+    ) -> tuple[bytes, PasswordSource | None]:
+        """The password, or where it is; neither where there is none, or a problem with it."""
         given = [key for key in credentials.KEYS if key in table]
         if len(given) > 1:
             text = f"only one of {', '.join(given)} may stand here"
@@ -150,13 +150,16 @@ class _Accounts:
             text = f"needed, or one of {choice}, or password_stored = true"
             self._report.add((*path, "password"), text)
         if len(given) != 1:
-            return b""
+            return b"", None
         key = given[0]
         try:
-            return credentials.fetch(key, table[key], self._base, self._environ)
+            if key == "password":
+                return credentials.literal(table[key]), None
+            place = self._report.where((*path, key))
+            return b"", credentials.source(key, table[key], self._base, place)
         except WrongValue as error:
             self._report.add((*path, key), str(error))
-            return b""
+            return b"", None
 
 
 def _laid_over(default: Section, own: Section, table: dict[str, Any] | None) -> Section:

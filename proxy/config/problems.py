@@ -31,14 +31,15 @@ class Report:
     lines: list[str] = field(default_factory=list)
 
     def add(self, path: KeyPath, text: str) -> None:
-        self.lines.append(f"{self._where(path)}: {text}")
+        self.lines.append(f"{self.where(path)}: {text}")
 
     def add_all(self, error: BaseException, path: KeyPath = ()) -> None:
         """Every problem in what cattrs raised, however deep."""
         for place, text in _flatten(error, path):
             self.add(place, text)
 
-    def _where(self, path: KeyPath) -> str:
+    def where(self, path: KeyPath) -> str:
+        """What a line about this begins with."""
         variable = self.variables.get(path)
         if variable:
             return variable

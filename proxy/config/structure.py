@@ -157,7 +157,7 @@ def converter(base: Path) -> Converter:
         port=_hook(values.port),
         ca_file=_hook(values.file(base)),
         username=_hook(values.login_or_none),
-        password_file=_hook(values.file(base)),
+        password_file=_hook(values.path_or_none(base)),
         max_per_hour=positive,
     )
     _register(made, LogSettings)

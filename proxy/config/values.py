@@ -269,6 +269,12 @@ def directory(base: Path) -> Callable[[Any], Path]:
     return read
 
 
+def path_or_none(base: Path) -> Callable[[Any], str]:
+    """An absolute path that is not looked at; "" where there is none."""
+    read = directory(base)
+    return lambda value: str(read(value)) if text(value) else ""
+
+
 def file(base: Path) -> Callable[[Any], str]:
     """A file that can be read, as an absolute path; "" where there is none."""
 

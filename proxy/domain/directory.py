@@ -7,21 +7,24 @@ from dataclasses import dataclass, replace
 
 from proxy.domain.allowed import Allowed
 from proxy.domain.model import Credentials
+from proxy.domain.password_source import PasswordSource
 from proxy.domain.policy import AccountPolicy
 from proxy.domain.retention import expire_days
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredAccount:
-    """An account of the configuration, its password already fetched from where the file says."""
+    """An account of the configuration."""
 
     name: str
     credentials: Credentials
-    """For upstream, and for devices. No password (b""): none has been kept so far, or the account
-    logs in by tokens and its devices by app passwords."""
+    """For upstream, and for devices. No password (b""): it has not been fetched, or none has been
+    kept so far, or the account logs in by tokens and its devices by app passwords."""
     policy: AccountPolicy
     password_stored: bool = False
     """The password is kept in the store, by `account set-password`."""
+    password_source: PasswordSource | None = None
+    """Where the password is fetched from; None: it stands in the configuration, or in none."""
 
 
 class Directory:
@@ -53,13 +56,24 @@ class Directory:
         self.expire_differs = new.expire_differs
 
     def set_password(self, name: str, password: bytes) -> None:
-        """Of a declared account whose password the store keeps."""
+        """Of a declared account, once it is known."""
         account = self._declared.get(name)
         if account is None:
             # A reload has just taken it away.
             return
         credentials = replace(account.credentials, password=password)
         self._declared[name] = replace(account, credentials=credentials)
+
+    @property
+    def secret_variables(self) -> frozenset[str]:
+        """Names of the environment variables that hold passwords."""
+        sources = [account.password_source for account in self._declared.values()]
+        return frozenset(
+            name
+            for source in sources
+            if source and source.kind == "variable"
+            for name in source.value
+        )
 
     def declared(self, name: str) -> DeclaredAccount | None:
         return self._declared.get(name)

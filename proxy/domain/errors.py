@@ -99,6 +99,10 @@ class ConsentNeeded(Permanent):
     """A person has to give what upstream wants: consent to an OAuth 2.0 client, or a password."""
 
 
+class PasswordUnavailable(Permanent):
+    """An account's password is not to be had from where the configuration says that it is."""
+
+
 class VaultLocked(Permanent):
     """The key that encrypts kept passwords and tokens is missing, or is another one."""
 

@@ -9,12 +9,13 @@ from functools import partial
 from typing import TypeVar
 
 from proxy.domain.directory import Directory
-from proxy.domain.errors import ConsentNeeded, UpstreamRefusedLogin
+from proxy.domain.errors import UpstreamRefusedLogin
 from proxy.domain.facts import UpstreamLoggedIn
 from proxy.domain.model import Credentials
 from proxy.domain.policy import UpstreamServer
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.world import World
+from proxy.services.account_passwords import AccountPasswords
 from proxy.services.tokens import KeptSecrets, Tokens
 from proxy.services.upstream import UpstreamSession
 from proxy.services.upstream_dial import open_session
@@ -25,12 +26,17 @@ T = TypeVar("T")
 
 class AccountLogin:
     def __init__(
-        self, world: World, observer: Observer, directory: Directory, kept: KeptSecrets
+        self,
+        world: World,
+        observer: Observer,
+        directory: Directory,
+        kept: KeptSecrets,
+        passwords: AccountPasswords,
     ) -> None:
         self._world = world
         self._observer = observer
         self._directory = directory
-        self._kept = kept
+        self._passwords = passwords
         self._tokens = Tokens(world.web, kept)
 
     def forget(self, name: str) -> None:
@@ -51,7 +57,7 @@ class AccountLogin:
         `listing`: as in `open_session`.
 
         Raises:
-            ConsentNeeded, VaultLocked: what it takes is not at hand.
+            ConsentNeeded, PasswordUnavailable, VaultLocked: what it takes is not at hand.
             Temporary, Permanent: as `open_session`.
         """
         attempt = partial(self._open, name, server, memory, listing)
@@ -71,7 +77,7 @@ class AccountLogin:
         A token that is refused may have been revoked before its time: a fresh one decides.
 
         Raises:
-            ConsentNeeded, VaultLocked: it is not at hand.
+            ConsentNeeded, PasswordUnavailable, VaultLocked: it is not at hand.
             UpstreamUnreachable, UpstreamUnusable: the token server gives none.
         """
         if not server.oauth_client_id:
@@ -87,16 +93,10 @@ class AccountLogin:
         raise AssertionError
 
     async def _whole(self, name: str, credentials: Credentials) -> Credentials:
-        """With the password that the store keeps, where the configuration has none."""
+        """With the password, if it is not fetched yet."""
         if credentials.password:
             return credentials
-        password = await self._kept.password(name)
-        if password is None:
-            raise ConsentNeeded(
-                f"no password is kept: run `pop3-sync-proxy account set-password {name}`"
-            )
-        self._directory.set_password(name, password)
-        return replace(credentials, password=password)
+        return replace(credentials, password=await self._passwords.of(name))
 
     async def _open(
         self,

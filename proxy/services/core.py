@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 
 from proxy import __version__
 from proxy.domain.directory import Directory
-from proxy.domain.errors import VaultLocked
 from proxy.domain.policy import LimitsPolicy, SessionPolicy, StorePolicy, SubmissionLimits
 from proxy.domain.survey import Load
 from proxy.interfaces.observer import ID_OCTETS, Observer
+from proxy.interfaces.password_sources import PasswordSources
 from proxy.interfaces.store import Store
 from proxy.interfaces.submission import SmtpDialer
 from proxy.interfaces.world import World
 from proxy.services.account_login import AccountLogin
+from proxy.services.account_passwords import AccountPasswords
 from proxy.services.admin import Admin
 from proxy.services.enrolment import Enrolment
 from proxy.services.face import Face
@@ -52,14 +52,16 @@ class Core:
         label_key: bytes | None = None,
         room: Room | None = None,
         notices: bool = False,
+        sources: PasswordSources | None = None,
     ) -> None:
         """Without a `dialer` no mail is sent; without `room` there is no end of that. For
-        `label_key` see `metrics_label`. `notices`: devices are told of new ones."""
+        `label_key` see `metrics_label`, for `sources` `AccountPasswords`. `notices`: devices are
+        told of new ones."""
         self._room = room or Room(lambda: None, StorePolicy())
         self._store = store
-        self._directory = directory
-        self._kept = KeptSecrets(store, world.vault)
-        login = AccountLogin(world, observer, directory, self._kept)
+        kept = KeptSecrets(store, world.vault)
+        self.passwords = AccountPasswords(directory, kept, sources)
+        login = AccountLogin(world, observer, directory, kept, self.passwords)
         self.syncs = Syncs(world, store, observer, directory, login, self._room)
         maildrops = Maildrops(store, world.clock, observer)
         self._gate = Gate(limits, world.entropy.token(32))
@@ -96,7 +98,7 @@ class Core:
             directory,
             self.syncs,
             self.logins.scram_secrets,
-            self._kept,
+            kept,
             self.janitor,
             maildrops,
             self.submissions,
@@ -115,14 +117,6 @@ class Core:
             IMPLEMENTATION,
             lambda: world.entropy.token(ID_OCTETS).hex(),
         )
-
-    async def load_passwords(self) -> None:
-        """Those that the store keeps. The sync of an account tells when it cannot be decrypted."""
-        for account in self._directory.all_declared():
-            if account.password_stored:
-                with suppress(VaultLocked):
-                    password = await self._kept.password(account.name)
-                    self._directory.set_password(account.name, password or b"")
 
     def follow(
         self,

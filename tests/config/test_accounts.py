@@ -5,6 +5,7 @@ No message may repeat a secret.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,14 +13,14 @@ import pytest
 
 from proxy.config.load import load
 from proxy.domain.policy import AccountPolicy
-from tests.config.reading import HOST, problems
+from tests.config.reading import HOST, problems, with_passwords
 
 SECRET = "correct horse battery"
 
 
 def test_a_variable_that_holds_a_password_is_not_unknown(file: Path) -> None:
     file.write_text(HOST + '[[account]]\nname = "a"\npassword_env = "POP3_SYNC_ALICE"\n')
-    (account,) = load(file, {"POP3_SYNC_ALICE": SECRET}).account
+    (account,) = with_passwords(file, {"POP3_SYNC_ALICE": SECRET})
     assert account.credentials.password == SECRET.encode()
 
 
@@ -73,7 +74,7 @@ def test_a_password_comes_from_any_of_its_places(file: Path, line: str) -> None:
     secrets.mkdir()
     (secrets / "alice").write_text(SECRET + "\n")
     file.write_text(f'{HOST}[[account]]\nname = "alice"\n{line}\n')
-    (account,) = load(file, {"ALICE": SECRET}).account
+    (account,) = with_passwords(file, {**os.environ, "ALICE": SECRET})
     assert account.credentials.password == SECRET.encode()
     assert SECRET not in repr(account)
 
@@ -82,7 +83,7 @@ def test_a_password_comes_from_any_of_its_places(file: Path, line: str) -> None:
 def test_a_password_file_may_end_its_line(file: Path, end: str) -> None:
     (file.parent / "alice").write_bytes(f" {SECRET} {end}".encode())
     file.write_text(HOST + '[[account]]\nname = "alice"\npassword_file = "alice"\n')
-    assert load(file, {}).account[0].credentials.password == f" {SECRET} ".encode()
+    assert with_passwords(file, {})[0].credentials.password == f" {SECRET} ".encode()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.config.load import load
 from proxy.domain.errors import BadConfig
-from tests.config.reading import HOST, problems
+from tests.config.reading import HOST, problems, with_passwords
 
 ALICE = {
     "POP3_SYNC_ACCOUNT__1__NAME": "alice",
@@ -25,7 +25,7 @@ def test_no_file_is_needed_for_accounts(tmp_path: Path, monkeypatch: pytest.Monk
     bob = {"NAME": "bob", "PASSWORD_FILE": "bob", "PASSWORD_STORED": "false"}
     more = {f"POP3_SYNC_ACCOUNT__27__{key}": value for key, value in bob.items()}
     more["POP3_SYNC_UPSTREAM__HOST"] = "pop.example.com"
-    first, second = load(None, {**ALICE, **more}).account
+    first, second = with_passwords(None, {**ALICE, **more})
     assert first.credentials.password == b"secret"
     assert first.policy.upstream.host == "pop.example.net"
     assert first.policy.upstream.port == 1995
@@ -43,7 +43,7 @@ def test_an_account_s_password_may_be_in_a_variable_of_any_name(file: Path) -> N
     file.write_text(HOST)
     environ = {"POP3_SYNC_ACCOUNT__1__NAME": "alice", "POP3_SYNC_ALICE": "secret"}
     environ["POP3_SYNC_ACCOUNT__1__PASSWORD_ENV"] = "POP3_SYNC_ALICE"
-    (account,) = load(file, environ).account
+    (account,) = with_passwords(file, environ)
     assert account.credentials.password == b"secret"
 
 

@@ -58,7 +58,7 @@ def test_all_problems_are_reported_at_once(file: Path) -> None:
     tls = "implict"
     [[account]]
     name = "alice"
-    password_file = "nowhere"
+    password_file = 5
     sync = { intervall = "5m" }
     """
     assert problems(file, text, {"POP3_SYNC_LOG__LEVEL": "chatty"}) == [
@@ -68,7 +68,7 @@ def test_all_problems_are_reported_at_once(file: Path) -> None:
         "upstream.port: 70000 is not a port from 1 to 65535",
         'upstream.tls: "implict" is not one of "implicit", "starttls", "none"',
         'POP3_SYNC_LOG__LEVEL: "chatty" is not one of "debug", "info", "warning", "error"',
-        'account.alice.password_file: "nowhere" cannot be read: No such file or directory',
+        "account.alice.password_file: 5 is not text in quotes",
         'account.alice.sync.intervall: unknown key; did you mean "interval"?',
     ]
 

@@ -75,7 +75,8 @@ def test_it_loads_as_it_was_meant(
     loaded = load(file, {})
     (account,) = loaded.account
     assert (account.name, account.credentials.username) == (name, username)
-    assert account.credentials.password == b"secret"
+    assert account.password_source is not None
+    assert account.password_source.value == (str(folder / "secrets" / "alice"),)
     server = account.policy.upstream
     assert (server.host, server.port, server.tls) == ("pop.example.com", port, tls)
     assert loaded.pop3.listen_tls == (listen,)
