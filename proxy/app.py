@@ -25,6 +25,7 @@ from proxy.adapters.passwords import Argon2Passwords
 from proxy.adapters.prometheus import PrometheusObserver
 from proxy.adapters.smtp_upstream import AioSmtpDialer
 from proxy.adapters.store import open_store
+from proxy.adapters.unix_sockets import bind_control, control_address, remove_control
 from proxy.adapters.vault import AesVault, KeySource
 from proxy.adapters.web import WebClient
 from proxy.config.schema import Settings
@@ -114,8 +115,11 @@ class App:
         await self.core.submissions.tell_unfinished()
         stack.push_async_callback(self._listeners.close)
         await self._listeners.follow(self._wanted(self._settings))
-        control = await start_control(self._settings.data_dir, self.core.admin)
-        stack.push_async_callback(control.close)
+        stack.callback(remove_control, self._settings.data_dir)
+        control = await start_control(
+            bind_control(self._settings.data_dir), self.core.admin, self._observer
+        )
+        stack.push_async_callback(control.cleanup)
         for watch in (
             self._follow_certificate(),
             self.core.surveyor.work(self._metrics.show),
@@ -289,7 +293,8 @@ async def administer(
         ProxyError: what the command raised.
     """
     try:
-        return await call_running(settings.data_dir, command, arguments, report)
+        with control_address(settings.data_dir) as address:
+            return await call_running(address, command, arguments, report)
     except ConnectionError:
         pass
     store = await open_store(settings.data_dir)

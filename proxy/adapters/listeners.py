@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from proxy.adapters.unix_sockets import address_of, bind_unix
+
 BACKLOG = 1024
 """Connections that may wait to be accepted: a whole office starting up at nine."""
 
@@ -28,7 +30,11 @@ class SocketListener:
     def __init__(self, servers: list[asyncio.Server], path: Path | None = None) -> None:
         self._servers = servers
         self._path = path
-        self.addresses = tuple(_bound(s) for server in servers for s in server.sockets)
+        self.addresses = (
+            (f"unix:{path}",)
+            if path is not None
+            else tuple(_bound(s) for server in servers for s in server.sockets)
+        )
 
     async def close(self) -> None:
         for server in self._servers:
@@ -55,15 +61,10 @@ async def open_listener(address: str, factory: Factory) -> SocketListener:
 
 async def _open_unix(path: Path, factory: Factory) -> SocketListener:
     _remove_stale(path)
-    # Bound under a mask, so that nobody gets in before the mode is set.
-    before = os.umask(0o177)
-    try:
-        server = await asyncio.get_running_loop().create_unix_server(
-            factory, str(path), backlog=BACKLOG
-        )
-    finally:
-        os.umask(before)
-    os.chmod(path, UNIX_MODE)
+    sock = bind_unix(path, UNIX_MODE)
+    server = await asyncio.get_running_loop().create_unix_server(
+        factory, sock=sock, backlog=BACKLOG
+    )
     return SocketListener([server], path)
 
 
@@ -79,9 +80,9 @@ def _remove_stale(path: Path) -> None:
         return
     if not stat.S_ISSOCK(mode):
         raise FileExistsError(f"{path} is there already, and is no socket")
-    with socket.socket(socket.AF_UNIX) as probe:
+    with socket.socket(socket.AF_UNIX) as probe, address_of(path) as address:
         try:
-            probe.connect(str(path))
+            probe.connect(address)
         except ConnectionRefusedError:
             path.unlink()
         else:

@@ -23,6 +23,7 @@ from proxy.adapters import logs
 from proxy.app import administer
 from proxy.config.load import load
 from proxy.config.schema import Settings
+from proxy.config.trust import anybody_may_write
 from proxy.domain.errors import BadConfig, BadRequest, ProxyError
 
 T = TypeVar("T")
@@ -67,7 +68,10 @@ def settings_from(config: Path | None) -> Settings:
     BadConfig: with every problem found.
     """
     if config is None:
-        config = next((place for place in USUAL_PLACES if place.is_file()), None)
+        place = next((place for place in USUAL_PLACES if place.is_file()), None)
+        return load(place, os.environ, found=True)
+    if anybody_may_write(config):
+        typer.echo(f"warning: anybody may write {config}: chmod o-w it", err=True)
     return load(config, os.environ)
 
 

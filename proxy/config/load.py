@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +16,7 @@ from proxy.config import credentials, environment, presets
 from proxy.config.problems import KeyPath, Report
 from proxy.config.schema import Settings
 from proxy.config.structure import AccountTable, converter
+from proxy.config.trust import why_not_own
 from proxy.config.values import WrongValue, show
 from proxy.domain.directory import DeclaredAccount
 from proxy.domain.errors import BadConfig
@@ -26,9 +28,16 @@ from proxy.domain.providers import PROVIDERS
 
 Section = TypeVar("Section")
 
+_NOT_OWN = (
+    "{path}: found here, and not used: {why}, and it can say what is run. If you mean it, say "
+    "--config {path}; if it is yours, chown it to you and `chmod go-w` it and its folder"
+)
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+
+def load(path: Path | None, environ: Mapping[str, str], *, found: bool = False) -> Settings:
     """The settings of the file at `path` (None: there is none) with `environ` laid over them.
+
+    A file that was only `found`, and that nobody has named, has to be root's or ours.
 
     Reads no password file and runs no password command. Every path in the result is absolute.
 
@@ -36,7 +45,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         BadConfig: with every problem found, one line each.
     """
     report = Report(str(path) if path else "")
-    document = _read(path) if path else {}
+    document = _read(path, found=found) if path else {}
     base = path.absolute().parent if path else Path.cwd()
     environment.overlay(document, environ, report)
     tables = document.pop("account", [])
@@ -57,9 +66,12 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     return settings
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *, found: bool) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        with path.open("rb") as file:
+            if found and (why := why_not_own(path, os.fstat(file.fileno()))):
+                raise BadConfig([_NOT_OWN.format(path=path, why=why)])
+            return tomllib.loads(file.read().decode())
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise BadConfig([f"{path}: cannot be read: {why}"]) from None

@@ -11,6 +11,10 @@ class ProxyError(Exception):
     """Root of every error this program raises on purpose."""
 
 
+class InternalError(ProxyError):
+    """Something nobody planned for, in the running proxy; its log has it."""
+
+
 # --- Temporary: worth trying again later -------------------------------------------------------
 
 

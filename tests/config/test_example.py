@@ -12,6 +12,7 @@ from proxy.config.schema import Settings
 from proxy.config.structure import AccountTable
 from proxy.domain.directory import DeclaredAccount
 from proxy.domain.model import Credentials
+from proxy.domain.password_source import PasswordSource
 from proxy.domain.policy import UpstreamServer
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "proxy.toml"
@@ -65,13 +66,16 @@ def test_every_key_has_a_comment_above_it() -> None:
 
 
 def test_the_example_s_account_loads_once_it_is_uncommented(tmp_path: Path) -> None:
-    (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "alice").write_text("secret\n")
     file = tmp_path / "proxy.toml"
     file.write_text(with_account())
     (account,) = load(file, {}).account
+    place = f'{file}: account."alice@example.com".password_file'
+    source = PasswordSource(
+        "file", (str(tmp_path / "secrets" / "alice"),), '"secrets/alice"', place
+    )
+    login = Credentials("alice@example.com", b"")
     assert account == DeclaredAccount(
-        "alice@example.com", Credentials("alice@example.com", b"secret"), account.policy
+        "alice@example.com", login, account.policy, password_source=source
     )
     assert account.policy.upstream == UpstreamServer(host="pop.example.com")
     assert account.policy.retention.upstream == "delivered"
