@@ -6,38 +6,39 @@ keeps encrypted.
 
 The order makes it consistent without stopping anything. Blobs first: what is purged meanwhile is in
 the backup already. Then the catalogue, in one snapshot; then the blobs that came in between.
+
+Root may work in folders of other users, so nothing in them is taken for more than it is: no link is
+followed, and what is no plain file is refused.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
-import shutil
+import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxy.adapters.blobs import blob_path
+from proxy.adapters.blob_copy import BlobCopy, Progress, copy_file, shelf
+from proxy.adapters.folders import Folder
 from proxy.adapters.sqlite.database import storage_errors
 from proxy.adapters.sqlite.schema import migrations
 from proxy.adapters.store import hold_lock
-from proxy.domain.errors import AlreadyExists, BadRequest, NotFound, StoreTooNew
+from proxy.domain.errors import AlreadyExists, BadRequest, NotFound, StoreTooNew, StoreUnavailable
 
 MARKER = "pop3-sync-proxy-backup"
 """The file that tells a backup from any other folder."""
 
 CATALOGUE = "catalogue.db"
 KEPT_FILES = ("ca.pem", "ca.key", "certificate.pem", "private_key.pem")
-CHUNK = 1024 * 1024
+_SHELF = re.compile(r"[0-9a-f]{2}")
+_BLOB = re.compile(r"[0-9a-f]{64}")
 TRIES = 5
 """Snapshots that are taken while messages are purged as fast as they come."""
-
-Progress = Callable[[int, int], None]
-"""Told how many blobs are done, and of how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +65,30 @@ def back_up(data_dir: Path, target: Path, progress: Progress) -> Copied:
         raise NotFound(f"there is no store in {data_dir}")
     if target.resolve().is_relative_to(data_dir.resolve()):
         raise BadRequest(f"{target} lies in the data directory; a backup has to lie elsewhere")
-    with storage_errors(), _claimed(target):
-        copy = _BlobCopy(data_dir / "blobs", target / "blobs", link=True)
-        copy.take(list(_stored(data_dir / "blobs")), progress)
-        fresh = target / f"{CATALOGUE}.new"
+    with storage_errors(), Folder.opened(data_dir) as data, _claimed(target, data) as folder:
+        data.open(CATALOGUE, own=True).close()
+        copy = BlobCopy(data, folder, link=True)
+        copy.take(_stored(data), progress)
+        fresh = f"{CATALOGUE}.new"
         for _ in range(TRIES):
-            _snapshot(data_dir / CATALOGUE, fresh)
-            named = _named(fresh)
+            folder.remove(fresh)
+            folder.make(fresh).close()
+            _snapshot(data_dir / CATALOGUE, target / fresh)
+            named = _named(target / fresh)
             copy.take(sorted(named), progress)
             if not copy.missing & named:
                 break
-        for name in KEPT_FILES:
-            if (data_dir / name).is_file():
-                _copy_file(data_dir / name, target / name)
+        _copy_kept(data, folder)
         os.sync()
-        fresh.replace(target / CATALOGUE)
-        for digest in set(_stored(target / "blobs")) - named:
-            blob_path(target / "blobs", digest).unlink()
-        return copy.result(target / CATALOGUE, named)
+        folder.rename(fresh, CATALOGUE)
+        _drop(folder, set(_stored(folder)) - named)
+        return _result(target / CATALOGUE, named, copy)
 
 
 def restore(source: Path, data_dir: Path, progress: Progress) -> Copied:
     """Make a data directory from a backup, every blob compared with its digest.
 
-    One that was broken off can be begun again.
+    One that was broken off can be begun again. What root makes belongs to the owner of `data_dir`.
 
     Raises:
         NotFound: `source` is no backup.
@@ -97,128 +98,63 @@ def restore(source: Path, data_dir: Path, progress: Progress) -> Copied:
     """
     if not (source / MARKER).is_file() or not (source / CATALOGUE).is_file():
         raise NotFound(f"{source} holds no complete backup")
-    with storage_errors():
+    with storage_errors(), ExitStack() as opened:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        backup = opened.enter_context(Folder.opened(source))
+        data = opened.enter_context(Folder.opened(data_dir))
+        with suppress(FileExistsError):
+            data.make("lock").close()
         lock = hold_lock(data_dir)
-        try:
-            if (data_dir / CATALOGUE).exists():
-                raise AlreadyExists(f"there is a store in {data_dir}: move it away first")
-            _check_version(source / CATALOGUE)
-            named = _named(source / CATALOGUE)
-            copy = _BlobCopy(source / "blobs", data_dir / "blobs", link=False)
-            copy.take(sorted(named), progress)
-            for name in KEPT_FILES:
-                if (source / name).is_file():
-                    _copy_file(source / name, data_dir / name)
-            fresh = data_dir / f"{CATALOGUE}.new"
-            _copy_file(source / CATALOGUE, fresh)
-            _give_to_owner(data_dir)
-            os.sync()
-            fresh.replace(data_dir / CATALOGUE)
-            return copy.result(data_dir / CATALOGUE, named)
-        finally:
-            if lock is not None:
-                os.close(lock)
+        if lock is not None:
+            opened.callback(os.close, lock)
+        if any(data.status(CATALOGUE + end) for end in ("", "-wal", "-shm", "-journal")):
+            raise AlreadyExists(f"there is a store in {data_dir}: move it away first")
+        backup.open(CATALOGUE, own=True).close()
+        _check_version(source / CATALOGUE)
+        named = _named(source / CATALOGUE)
+        copy = BlobCopy(backup, data, link=False)
+        copy.take(sorted(named), progress)
+        _copy_kept(backup, data)
+        fresh = f"{CATALOGUE}.new"
+        copy_file(backup, CATALOGUE, data, fresh)
+        os.sync()
+        data.rename(fresh, CATALOGUE)
+        return _result(data_dir / CATALOGUE, named, copy)
 
 
 @contextmanager
-def _claimed(target: Path) -> Iterator[None]:
+def _claimed(target: Path, data: Folder) -> Iterator[Folder]:
     """A folder that is empty, or a backup already; no other backup writes there meanwhile."""
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not (target / MARKER).exists() and any(target.iterdir()):
-        raise BadRequest(f"{target} is not empty, and no backup of pop3-sync-proxy")
-    with (target / MARKER).open("w") as marker:
-        try:
-            fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadRequest(f"another backup is being written to {target}") from None
-        yield
-
-
-class _BlobCopy:
-    """Links where it may and can, copies otherwise; what is there already is left alone."""
-
-    def __init__(self, source: Path, target: Path, *, link: bool) -> None:
-        self._source = source
-        self._target = target
-        self._link = link
-        self._octets = 0
-        self.missing: set[bytes] = set()
-        self._damaged: set[bytes] = set()
-
-    def take(self, digests: Iterable[bytes], progress: Progress) -> None:
-        wanted = list(digests)
-        self.missing = set()
-        for number, digest in enumerate(wanted):
-            progress(number, len(wanted))
-            source, target = blob_path(self._source, digest), blob_path(self._target, digest)
-            if digest in self._damaged or self._is_there(source, target):
-                continue
-            for folder in (self._target, target.parent):
-                folder.mkdir(mode=0o700, exist_ok=True)
+    with Folder.opened(target) as folder:
+        # It could be read and changed by whom it belongs to.
+        if folder.owner not in (os.geteuid(), 0, data.owner):
+            raise BadRequest(f"{target} belongs to somebody else")
+        if folder.status(MARKER) is None:
+            if folder.names():
+                raise BadRequest(f"{target} is not empty, and no backup of pop3-sync-proxy")
+            folder.make(MARKER).close()
+        with folder.open(MARKER, own=False) as marker:
             try:
-                self._take(source, target, digest)
-            except FileNotFoundError:
-                self.missing.add(digest)
-        progress(len(wanted), len(wanted))
-
-    def _is_there(self, source: Path, target: Path) -> bool:
-        """A link to a file that was repaired since is one to the damaged file."""
-        try:
-            there = target.stat()
-        except FileNotFoundError:
-            return False
-        try:
-            return not self._link or os.path.samestat(there, source.stat())
-        except FileNotFoundError:
-            return True
-
-    def _take(self, source: Path, target: Path, digest: bytes) -> None:
-        if self._link:
-            fresh = target.with_name(f"{target.name}.part")
-            fresh.unlink(missing_ok=True)
-            try:
-                os.link(source, fresh)
-                fresh.replace(target)
-            except FileNotFoundError:
-                raise
-            except OSError:
-                # Another file system, or one without links.
-                self._link = False
-            else:
-                self._octets += target.stat().st_size
-                return
-        if _copy_file(source, target, digest):
-            self._octets += target.stat().st_size
-        else:
-            self._damaged.add(digest)
-
-    def result(self, catalogue: Path, named: set[bytes]) -> Copied:
-        lost = {digest.hex() for digest in self._damaged | (self.missing & named)}
-        ((messages,),) = _query(catalogue, "SELECT count(*) FROM message WHERE purged_at IS NULL")
-        return Copied(messages, len(named) - len(lost), self._octets, tuple(sorted(lost)))
+                fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BadRequest(f"another backup is being written to {target}") from None
+            yield folder
 
 
-def _copy_file(source: Path, target: Path, digest: bytes | None = None) -> bool:
-    """Copy, under a temporary name first; False: its octets are not those of the digest."""
-    temporary = target.with_name(f"{target.name}.part")
-    found = hashlib.sha256()
-    with source.open("rb") as reader:
-        mode = os.fstat(reader.fileno()).st_mode & 0o777
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "wb") as writer:
-            while part := reader.read(CHUNK):
-                found.update(part)
-                writer.write(part)
-    if digest is not None and found.digest() != digest:
-        temporary.unlink()
-        return False
-    temporary.replace(target)
-    return True
+def _copy_kept(source: Folder, target: Folder) -> None:
+    for name in KEPT_FILES:
+        with suppress(FileNotFoundError):
+            copy_file(source, name, target, name)
+
+
+def _result(catalogue: Path, named: set[bytes], copy: BlobCopy) -> Copied:
+    lost = copy.lost(named)
+    ((messages,),) = _query(catalogue, "SELECT count(*) FROM message WHERE purged_at IS NULL")
+    return Copied(messages, len(named) - len(lost), copy.octets, lost)
 
 
 def _snapshot(catalogue: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     with closing(sqlite3.connect(catalogue)) as source, closing(sqlite3.connect(target)) as copy:
         # All pages in one step, so that it never has to begin anew while others write.
         source.backup(copy, pages=-1)
@@ -226,15 +162,30 @@ def _snapshot(catalogue: Path, target: Path) -> None:
         copy.execute("PRAGMA journal_mode = DELETE")
 
 
-def _stored(blobs: Path) -> Iterator[bytes]:
-    for path in blobs.glob("??/*"):
-        if len(path.name) == 64:
-            yield bytes.fromhex(path.name)
+def _stored(folder: Folder) -> list[bytes]:
+    """Digests of all blobs in it."""
+    found: list[bytes] = []
+    with suppress(FileNotFoundError), folder.within("blobs") as blobs:
+        for start in blobs.names():
+            if _SHELF.fullmatch(start):
+                with blobs.within(start) as opened:
+                    names = opened.names()
+                found += [bytes.fromhex(name) for name in names if _BLOB.fullmatch(name)]
+    return found
+
+
+def _drop(folder: Folder, digests: Iterable[bytes]) -> None:
+    for digest in digests:
+        with shelf(folder, digest.hex()) as there:
+            there.remove(digest.hex())
 
 
 def _named(catalogue: Path) -> set[bytes]:
     rows = _query(catalogue, "SELECT DISTINCT digest FROM message WHERE purged_at IS NULL")
-    return {digest for (digest,) in rows}
+    digests = {digest for (digest,) in rows}
+    if not all(isinstance(digest, bytes) and len(digest) == 32 for digest in digests):
+        raise StoreUnavailable(f"{catalogue} is damaged")
+    return digests
 
 
 def _check_version(catalogue: Path) -> None:
@@ -246,14 +197,3 @@ def _check_version(catalogue: Path) -> None:
 def _query(catalogue: Path, sql: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(f"{catalogue.absolute().as_uri()}?mode=ro", uri=True)) as database:
         return database.execute(sql).fetchall()
-
-
-def _give_to_owner(data_dir: Path) -> None:
-    """What root restores has to be the service's, which the directory belongs to."""
-    if os.geteuid() != 0:
-        return
-    owner = data_dir.stat()
-    for folder, _, files in os.walk(data_dir):
-        shutil.chown(folder, owner.st_uid, owner.st_gid)
-        for name in files:
-            shutil.chown(Path(folder) / name, owner.st_uid, owner.st_gid)

@@ -109,7 +109,7 @@ def hold_lock(data_dir: Path, *, exclusive: bool = True) -> int | None:
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not exclusive:
         return None
-    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
