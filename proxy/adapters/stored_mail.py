@@ -11,13 +11,14 @@ import mailbox
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from email.parser import BytesHeaderParser
 from email.policy import default
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from proxy.adapters.blobs import blob_path
+from proxy.adapters.new_files import new_file
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.plain_text import printable
 
@@ -79,26 +80,29 @@ class Mailbox(Protocol):
 
 
 class _Mbox:
-    def __init__(self, box: mailbox.mbox) -> None:
-        self._box = box
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
 
     def add(self, octets: bytes, received_at: float) -> None:
-        # Given as octets, so that the message stays as it is; its "From " line has to lead then.
         separator = f"From MAILER-DAEMON {time.asctime(time.gmtime(received_at))}\n".encode()
-        if octets.startswith(b"From "):
-            octets = b">" + octets
-        self._box.add(separator + octets.replace(b"\r\n", b"\n"))
+        text = b"\n" + octets.replace(b"\r\n", b"\n").removesuffix(b"\n")
+        quoted = text.replace(b"\nFrom ", b"\n>From ").removeprefix(b"\n")
+        self._file.write(separator + quoted + b"\n\n")
 
 
 class _Maildir:
-    def __init__(self, box: mailbox.Maildir, path: Path) -> None:
-        self._box = box
+    def __init__(self, path: Path) -> None:
+        self._box = mailbox.Maildir(path, create=False)
         self._path = path
 
     def add(self, octets: bytes, received_at: float) -> None:
-        key = self._box.add(octets.replace(b"\r\n", b"\n"))
+        file = self._path / "new" / self._box.add(octets.replace(b"\r\n", b"\n"))
+        file.chmod(0o600)
         # The time of the file is when the message was received.
-        os.utime(self._path / "new" / key, (received_at, received_at))
+        os.utime(file, (received_at, received_at))
+
+    def close(self) -> None:
+        self._box.close()
 
 
 @contextmanager
@@ -108,13 +112,8 @@ def new_mbox(path: Path) -> Iterator[Mailbox]:
     Raises:
         FileExistsError
     """
-    path.touch(0o600, exist_ok=False)
-    box = mailbox.mbox(path)
-    try:
-        yield _Mbox(box)
-        box.flush()
-    finally:
-        box.close()
+    with new_file(path) as file:
+        yield _Mbox(file)
 
 
 @contextmanager
@@ -122,8 +121,11 @@ def new_maildir(path: Path) -> Iterator[Mailbox]:
     """Raises:
     FileExistsError
     """
-    if path.exists():
-        raise FileExistsError(f"{path} is there already")
-    box = mailbox.Maildir(path, create=True)
-    yield _Maildir(box, path)
-    box.close()
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        raise FileExistsError(f"{path} exists already") from None
+    for name in ("tmp", "new", "cur"):
+        (path / name).mkdir(mode=0o700)
+    with closing(_Maildir(path)) as box:
+        yield box

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +10,7 @@ import typer
 
 from proxy.adapters.certificate_files import describe, pkcs12
 from proxy.adapters.entropy import SystemEntropy
+from proxy.adapters.new_files import new_file
 from proxy.app import certificate_of
 from proxy.cli.common import (
     Config,
@@ -82,17 +83,13 @@ def device_certificate(
     An earlier one of the device ends. The mail program has to know AUTH EXTERNAL, as K-9, mpop and
     curl do, and client_certificates under [pop3] has to be true.
     """
-    with errors_end_the_command():
+    with errors_end_the_command(), ExitStack() as files:
         if out.suffix not in (".p12", ".pem"):
             raise BadRequest(f"{out}: the name has to end in .p12 or .pem")
         # Before anything changes: a certificate that cannot be kept would end the earlier one.
-        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        try:
-            row = operate(config, "device certificate", account=account, device=device)
-        except BaseException:
-            out.unlink()
-            raise
+        # typer.Exit, by which a command fails, leaves none behind as well.
+        file = files.enter_context(new_file(out))
+        row = operate(config, "device certificate", account=account, device=device)
         password = ""
         if out.suffix == ".p12":
             password = new_app_password(SystemEntropy())[:16]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from proxy.adapters.new_files import new_file
 from proxy.adapters.stored_mail import StoredMail
 from proxy.cli.common import (
     Config,
@@ -112,7 +113,7 @@ def export(
     account: str,
     uidl: str,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A file to write; without it, standard output.")
+        Path, typer.Option("--output", "-o", help="A file to make; without it, standard output.")
     ] = Path("-"),
     config: Config = None,
 ) -> None:
@@ -123,7 +124,8 @@ def export(
         if str(output) == "-":
             sys.stdout.buffer.write(message)
         else:
-            output.write_bytes(message)
+            with new_file(output) as file:
+                file.write(message)
 
 
 def _short(text: str) -> str:
