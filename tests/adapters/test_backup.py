@@ -14,7 +14,14 @@ from proxy.adapters import backup
 from proxy.adapters.backup import back_up, restore
 from proxy.adapters.sqlite.schema import migrations
 from proxy.adapters.store import SqliteStore, open_store
-from proxy.domain.errors import AlreadyExists, DataDirInUse, NotFound, StoreTooNew
+from proxy.domain.errors import (
+    AlreadyExists,
+    BadRequest,
+    DataDirInUse,
+    NotFound,
+    StoreTooNew,
+    StoreUnavailable,
+)
 from proxy.domain.model import Account
 from tests.interfaces.store_contract import NOW, add
 
@@ -151,5 +158,199 @@ async def test_a_backup_is_for_its_owner_alone(
     await add(store, alice, b"a\r\n")
     back_up(tmp_path / "data", tmp_path / "backup", nobody_looks)
     for path in [tmp_path / "backup", *(tmp_path / "backup").rglob("*")]:
-        if path.name != backup.MARKER:
-            assert path.stat().st_mode & 0o077 == 0, path
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+NOBODY = 65534
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to somebody else")
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A file of root's that nobody else may have."""
+    path = tmp_path / "shadow"
+    path.write_text("root:secret")
+    path.chmod(0o600)
+    return path
+
+
+def is_as_it_was(secret: Path) -> bool:
+    status = secret.stat()
+    untouched = (status.st_uid, status.st_mode & 0o777) == (os.geteuid(), 0o600)
+    return untouched and secret.read_text() == "root:secret"
+
+
+async def backed_up(store: SqliteStore, alice: Account, folder: Path) -> str:
+    """A backup of one message and of our own authority; the message's SHA-256."""
+    await add(store, alice, b"a\r\n", "1")
+    (folder / "data/ca.pem").write_text("ours")
+    back_up(folder / "data", folder / "backup", nobody_looks)
+    (blob,) = (folder / "backup/blobs").glob("??/*")
+    return blob.name
+
+
+def theirs(folder: Path) -> Path:
+    """An empty data directory that belongs to the service's user."""
+    made = folder / "theirs"
+    made.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        os.chown(made, NOBODY, NOBODY)
+    return made
+
+
+@root_only
+async def test_what_root_restores_belongs_to_the_directory_s_owner_and_nothing_else_does(
+    store: SqliteStore, alice: Account, tmp_path: Path, secret: Path
+) -> None:
+    await backed_up(store, alice, tmp_path)
+    target = theirs(tmp_path)
+    (target / "innocent").symlink_to(secret)
+    (target / "notes").write_text("root's own")
+    os.link(secret, target / "hard")
+    restore(tmp_path / "backup", target, nobody_looks)
+    found = {path.name: path.lstat().st_uid for path in target.rglob("*")}
+    assert {name for name, owner in found.items() if owner == 0} == {"innocent", "notes", "hard"}
+    assert {"lock", "blobs", "ca.pem", "catalogue.db"} < {n for n, o in found.items() if o}
+    assert is_as_it_was(secret)
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link"])
+@pytest.mark.parametrize(
+    "name", ["lock", "ca.pem", "ca.pem.part", "catalogue.db.new", "catalogue.db.new.part", "blob"]
+)
+async def test_what_waits_in_the_target_leads_nowhere(
+    store: SqliteStore, alice: Account, tmp_path: Path, secret: Path, name: str, kind: str
+) -> None:
+    sha256 = await backed_up(store, alice, tmp_path)
+    target = theirs(tmp_path)
+    trap = target / name
+    if name == "blob":
+        trap = target / "blobs" / sha256[:2] / sha256
+        trap.parent.mkdir(parents=True)
+    if kind == "link":
+        trap.symlink_to(secret)
+    else:
+        os.link(secret, trap)
+    if (name, kind) == ("lock", "link"):
+        with pytest.raises(StoreUnavailable):
+            restore(tmp_path / "backup", target, nobody_looks)
+    else:
+        assert restore(tmp_path / "backup", target, nobody_looks).damaged == ()
+        restored = target / "blobs" / sha256[:2] / sha256
+        assert restored.read_bytes() == b"a\r\n"
+        assert not restored.is_symlink()
+    assert is_as_it_was(secret)
+
+
+@pytest.mark.parametrize("where", ["blobs", "shelf"])
+async def test_a_folder_that_is_a_link_is_not_written_into(
+    store: SqliteStore, alice: Account, tmp_path: Path, where: str
+) -> None:
+    sha256 = await backed_up(store, alice, tmp_path)
+    (outside := tmp_path / "outside").mkdir()
+    target = theirs(tmp_path)
+    if where == "blobs":
+        (target / "blobs").symlink_to(outside)
+    else:
+        (target / "blobs").mkdir()
+        (target / "blobs" / sha256[:2]).symlink_to(outside)
+    with pytest.raises(StoreUnavailable):
+        restore(tmp_path / "backup", target, nobody_looks)
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("end", ["-wal", "-journal"])
+async def test_what_is_left_of_another_catalogue_is_no_part_of_the_restored_one(
+    store: SqliteStore, alice: Account, tmp_path: Path, end: str
+) -> None:
+    await backed_up(store, alice, tmp_path)
+    target = theirs(tmp_path)
+    (target / f"catalogue.db{end}").write_bytes(b"changes")
+    with pytest.raises(AlreadyExists):
+        restore(tmp_path / "backup", target, nobody_looks)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder", "device"])
+@pytest.mark.parametrize("name", ["ca.pem", "catalogue.db", "blob"])
+async def test_a_backup_of_more_than_plain_files_is_refused(
+    store: SqliteStore, alice: Account, tmp_path: Path, secret: Path, name: str, kind: str
+) -> None:
+    sha256 = await backed_up(store, alice, tmp_path)
+    trap = tmp_path / "backup" / (f"blobs/{sha256[:2]}/{sha256}" if name == "blob" else name)
+    trap.unlink()
+    if kind == "link":
+        trap.symlink_to(secret)
+    elif kind == "fifo":
+        os.mkfifo(trap)
+    elif kind == "folder":
+        trap.mkdir()
+    elif os.geteuid() == 0:
+        # /dev/zero
+        os.mknod(trap, 0o20666, os.makedev(1, 5))
+    else:
+        pytest.skip("devices are root's to make")
+    with pytest.raises((StoreUnavailable, NotFound)):
+        restore(tmp_path / "backup", tmp_path / "new", nobody_looks)
+    assert not (tmp_path / "new/catalogue.db").exists()
+    assert not any(
+        path.is_file() and b"root:secret" in path.read_bytes()
+        for path in (tmp_path / "new").rglob("*")
+    )
+
+
+@root_only
+@pytest.mark.parametrize("into", ["backup", "data"])
+async def test_a_further_name_of_root_s_file_is_not_handed_on(
+    store: SqliteStore, alice: Account, tmp_path: Path, secret: Path, into: str
+) -> None:
+    """Not from a backup into a store, nor from a store into a backup."""
+    await backed_up(store, alice, tmp_path)
+    folder = tmp_path / into
+    os.chown(folder, NOBODY, NOBODY)
+    (folder / "ca.pem").unlink()
+    os.link(secret, folder / "ca.pem")
+    target = tmp_path / "new"
+    copy = restore if into == "backup" else back_up
+    with pytest.raises(StoreUnavailable, match="not a plain file"):
+        copy(folder, target, nobody_looks)
+    assert not (target / "ca.pem").exists()
+
+
+@pytest.mark.parametrize("digest", ["'../../../etc/passwd'", "x'00'", "4711", "NULL"])
+async def test_a_catalogue_that_names_what_is_no_digest_is_damaged(
+    store: SqliteStore, alice: Account, tmp_path: Path, digest: str
+) -> None:
+    await backed_up(store, alice, tmp_path)
+    with closing(sqlite3.connect(tmp_path / "backup/catalogue.db")) as catalogue:
+        catalogue.execute("CREATE TABLE other (digest, purged_at)")
+        catalogue.execute(f"INSERT INTO other VALUES ({digest}, NULL)")
+        catalogue.execute("DROP TABLE message")
+        catalogue.execute("CREATE VIEW message AS SELECT * FROM other")
+        catalogue.commit()
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        restore(tmp_path / "backup", tmp_path / "new", nobody_looks)
+
+
+@root_only
+async def test_a_backup_goes_into_no_folder_that_somebody_else_has_laid_out(
+    store: SqliteStore, alice: Account, tmp_path: Path
+) -> None:
+    (target := tmp_path / "backup").mkdir(mode=0o777)
+    (target / backup.MARKER).touch()
+    os.chown(target, NOBODY, NOBODY)
+    with pytest.raises(BadRequest, match="somebody else"):
+        back_up(tmp_path / "data", target, nobody_looks)
+
+
+async def test_a_restore_cut_off_by_a_power_cut_is_made_good_by_the_next(
+    store: SqliteStore, alice: Account, tmp_path: Path
+) -> None:
+    """A file may have its name before it has its octets."""
+    sha256 = await backed_up(store, alice, tmp_path)
+    shelf = tmp_path / "new/blobs" / sha256[:2]
+    shelf.mkdir(parents=True)
+    (shelf / sha256).touch()
+    restore(tmp_path / "backup", tmp_path / "new", nobody_looks)
+    assert (shelf / sha256).read_bytes() == b"a\r\n"
