@@ -11,6 +11,7 @@ from pathlib import Path
 from proxy.adapters.blobs import Blobs, Runner, ThreadRunner
 from proxy.adapters.sqlite.accounts import AccountsAndDevices
 from proxy.adapters.sqlite.connection import Connect, connect_in_thread
+from proxy.adapters.sqlite.copies import copies_with
 from proxy.adapters.sqlite.database import Database, open_database, storage_errors
 from proxy.adapters.sqlite.messages import Messages
 from proxy.adapters.sqlite.own import OwnMessages
@@ -37,7 +38,8 @@ class SqliteStore(
 ):
     """`interfaces.store.Store`; use `open_store` to get one."""
 
-    def __init__(self, database: Database, blobs: Blobs, lock: int | None) -> None:
+    def __init__(self, catalogue: Path, database: Database, blobs: Blobs, lock: int | None) -> None:
+        self._catalogue = catalogue
         self._database = database
         self._blobs = blobs
         self._lock = lock
@@ -56,6 +58,13 @@ class SqliteStore(
         except StoreUnavailable:
             return False
         return os.access(self._blobs.temporary, os.W_OK)
+
+    async def erase_traces(self) -> bool:
+        return await self._database.empty_log()
+
+    async def copies_with(self, account: str) -> list[str]:
+        with storage_errors():
+            return await self._blobs.run(copies_with, self._catalogue, account)
 
     async def close(self) -> None:
         await self._database.close()
@@ -82,7 +91,8 @@ async def open_store(
     with storage_errors():
         lock = hold_lock(data_dir, exclusive=exclusive)
     try:
-        database = await open_database(data_dir / "catalogue.db", connect)
+        catalogue = data_dir / "catalogue.db"
+        database = await open_database(catalogue, connect)
         try:
             rows = await database.fetch("SELECT digest FROM message WHERE purged_at IS NULL")
             blobs = Blobs(data_dir / "blobs", run or ThreadRunner())
@@ -95,7 +105,7 @@ async def open_store(
         if lock is not None:
             os.close(lock)
         raise
-    return SqliteStore(database, blobs, lock)
+    return SqliteStore(catalogue, database, blobs, lock)
 
 
 def hold_lock(data_dir: Path, *, exclusive: bool = True) -> int | None:

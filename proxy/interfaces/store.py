@@ -75,6 +75,16 @@ class Accounts(Protocol):
         No session and no sync of it may be open.
         """
 
+    async def erase_traces(self) -> bool:
+        """Of what was removed, also from what the disk keeps of former changes.
+
+        False: somebody else, such as a backup, reads it; then it stays until the next writes.
+        """
+
+    async def copies_with(self, account: str) -> list[str]:
+        """The copies of the catalogue, made before upgrades, that this account is in: their paths,
+        with those that cannot be read."""
+
     async def set_verifier(self, account_id: int, verifier: str | None) -> None: ...
 
     async def note_sync(
@@ -187,6 +197,9 @@ class Views(Protocol):
 
         Commits of many sessions share a transaction. Committing twice is harmless. With
         `everywhere`, `deleted` messages are hidden from all devices and due upstream.
+
+        Raises:
+            NotFound: the device has been removed; nothing was committed.
         """
 
     @property
@@ -301,7 +314,8 @@ class SentMails(Protocol):
     async def note_sending(
         self, account_id: int, device_id: int | None, message_id: str, *, at: float
     ) -> int:
-        """A mail is about to be sent; returns the note's number."""
+        """A mail is about to be sent; returns the note's number. A device that has been removed is
+        none."""
 
     async def forget_sending(self, sending: int) -> None:
         """It was not sent, or nobody need be told any more."""

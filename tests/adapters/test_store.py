@@ -58,6 +58,46 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     await store.close()
 
 
+async def test_what_was_removed_is_in_no_file_any_more(store: SqliteStore, tmp_path: Path) -> None:
+    bob = await store.ensure_account("bob-the-removed", declared=False, at=NOW)
+    await store.set_verifier(bob.id, "his-verifier")
+    await store.remove_account(bob.id)
+
+    def left() -> set[str]:
+        files = (path for path in tmp_path.rglob("*") if path.is_file())
+        texts = {path.name: path.read_bytes() for path in files}
+        return {n for n, text in texts.items() if b"bob-the" in text or b"his-ver" in text}
+
+    assert left() == {"catalogue.db-wal"}
+    assert await store.erase_traces()
+    assert left() == set()
+
+
+async def test_a_reader_elsewhere_keeps_traces_and_it_is_said(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    await store._database._writer.fetch("PRAGMA busy_timeout = 0")
+    with closing(sqlite3.connect(tmp_path / "catalogue.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM account").fetchall()
+        await store.ensure_account("bob", declared=False, at=NOW)
+        assert not await store.erase_traces()
+    assert await store.erase_traces()
+
+
+async def test_copies_of_before_an_upgrade_are_named_if_an_account_is_in_them(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    without, with_bob = tmp_path / "catalogue-v3.db", tmp_path / "catalogue-v4.db"
+    for copy in (without, with_bob):
+        with closing(sqlite3.connect(tmp_path / "catalogue.db")) as catalogue:
+            catalogue.execute("VACUUM INTO ?", (str(copy),))
+        await store.ensure_account("bob", declared=False, at=NOW)
+    broken = tmp_path / "catalogue-v5.db.part"
+    broken.write_bytes(b"nothing that SQLite knows")
+    assert await store.copies_with("bob") == [str(with_bob), str(broken)]
+
+
 @pytest.fixture
 async def alice(store: SqliteStore) -> Account:
     return await store.ensure_account("alice", declared=True, at=NOW)

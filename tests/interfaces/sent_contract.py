@@ -43,6 +43,13 @@ class SentContract:
         await store.settle_sending(without)
         assert [each.id for each in await store.sendings()] == [nobodys]
 
+    async def test_a_device_that_is_gone_has_sent_it_as_nobody(
+        self, store: Store, alice: Account, laptop: Device
+    ) -> None:
+        await store.remove_device(laptop.id)
+        sent = await send(store, alice, laptop)
+        assert await store.sendings() == [Sending(sent, "alice", "", NAME)]
+
     async def test_a_mail_that_comes_back_is_hidden_from_who_has_it(
         self, store: Store, alice: Account, laptop: Device
     ) -> None:

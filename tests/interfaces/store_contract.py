@@ -365,13 +365,19 @@ class StoreContract:
         assert await store.messages(alice.id) == ()
         assert store.version(alice.id) > before
 
-    async def test_marks_of_a_removed_device_are_dropped_and_harm_no_other(
+    async def test_marks_of_a_removed_device_are_refused_and_harm_no_other(
         self, store: Store, alice: Account, laptop: Device
     ) -> None:
         desktop = await store.add_device(alice.id, "desktop", since=None, at=NOW)
         message = await add(store, alice, b"a\r\n")
         await store.remove_device(laptop.id)
-        await asyncio.gather(commit(store, laptop, {message}), commit(store, desktop, {message}))
+        refused, taken = await asyncio.gather(
+            commit(store, laptop, {message}),
+            commit(store, desktop, {message}),
+            return_exceptions=True,
+        )
+        assert isinstance(refused, NotFound)
+        assert taken is None
         assert await store.deliveries(message) == [Delivery("desktop", NOW, None)]
 
     async def test_a_removed_device_deletes_nothing_from_the_others(
@@ -379,7 +385,8 @@ class StoreContract:
     ) -> None:
         message = await add(store, alice, b"a\r\n")
         await store.remove_device(laptop.id)
-        await commit(store, laptop, deleted={message}, everywhere=True)
+        with pytest.raises(NotFound):
+            await commit(store, laptop, deleted={message}, everywhere=True)
         assert [m.id for m in await store.messages(alice.id)] == [message]
 
     async def test_mail_from_before_its_since_is_not_for_a_device(

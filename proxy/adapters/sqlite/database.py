@@ -25,6 +25,8 @@ _SETTINGS = (
     # FULL: a commit is on disk when COMMIT returns, which QUIT's +OK promises.
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
+    # What was removed is overwritten, whatever SQLite was built with.
+    "PRAGMA secure_delete = ON",
 )
 
 
@@ -91,6 +93,16 @@ class Database:
         """All rows of a query, as of the last commit."""
         with storage_errors():
             return await self._reader.fetch(sql, parameters)
+
+    async def empty_log(self) -> bool:
+        """Write the write-ahead log, which keeps former changes, into the database and empty it.
+
+        False: another process reads it.
+        """
+        async with self._lock:
+            with storage_errors():
+                ((busy, _, _),) = await self._writer.fetch("PRAGMA wal_checkpoint(TRUNCATE)")
+                return not busy
 
     async def close(self) -> None:
         async with self._lock:

@@ -40,7 +40,8 @@ class SentMails:
                 "DELETE FROM sent WHERE sent_at < ? AND NOT under_way", (at - KEPT,)
             )
             return await change.execute(
-                "INSERT INTO sent (account_id, device_id, message_id, sent_at) VALUES (?, ?, ?, ?)",
+                "INSERT INTO sent (account_id, device_id, message_id, sent_at) "
+                "VALUES (?, (SELECT id FROM device WHERE id = ?), ?, ?)",
                 (account_id, device_id, message_id, at),
             )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from proxy.adapters.sqlite.connection import Connection
 from proxy.adapters.sqlite.database import Database
+from proxy.domain.errors import NotFound
 from proxy.domain.model import Message
 from proxy.domain.policy import ViewKind
 
@@ -19,7 +21,7 @@ ON CONFLICT (device_id, message_id) DO UPDATE SET
   retrieved_at = coalesce(retrieved_at, excluded.retrieved_at),
   deleted_at   = coalesce(deleted_at, excluded.deleted_at)
 """
-"""Selecting both ends drops marks of a device that was removed while its session was open."""
+"""Selecting both ends drops marks of messages and devices that are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +104,15 @@ class ViewsAndCommits:
 
     async def _write_commits(self) -> None:
         group: list[_Commit] = []
+        here: set[int] = set()
         everywhere: set[int] = set()
         try:
             async with self._database.transaction() as change:
                 group, self._waiting_commits = self._waiting_commits, []
+                here = await _devices_here(change, group)
                 for commit in group:
-                    everywhere |= await self._write_commit(change, commit)
+                    if commit.device_id in here:
+                        everywhere |= await self._write_commit(change, commit)
         except Exception as error:
             if not group:
                 group, self._waiting_commits = self._waiting_commits, []
@@ -119,8 +124,12 @@ class ViewsAndCommits:
         self._database.versions.update(everywhere)
         for commit in group:
             self._database.device_versions[commit.device_id] += 1
-            if not commit.done.done():
+            if commit.done.done():
+                continue
+            if commit.device_id in here:
                 commit.done.set_result(None)
+            else:
+                commit.done.set_exception(NotFound("the device has been removed"))
 
     async def _write_commit(self, change: Connection, commit: _Commit) -> set[int]:
         """Returns the accounts in which messages are now hidden from all devices."""
@@ -137,7 +146,6 @@ class ViewsAndCommits:
         await change.executemany(MARK, marks)
         if not commit.everywhere or not deleted:
             return set()
-        # A device removed meanwhile has no account, and deletes nothing from the others.
         await change.executemany(
             "UPDATE message SET deleted_at = coalesce(deleted_at, ?) WHERE id = ? "
             "AND account_id = (SELECT account_id FROM device WHERE id = ?)",
@@ -147,3 +155,12 @@ class ViewsAndCommits:
             "SELECT account_id FROM device WHERE id = ?", (commit.device_id,)
         )
         return {account_id for (account_id,) in accounts}
+
+
+async def _devices_here(change: Connection, group: list[_Commit]) -> set[int]:
+    """Those of the group that have not been removed."""
+    ids = json.dumps([commit.device_id for commit in group])
+    rows = await change.fetch(
+        "SELECT id FROM device WHERE id IN (SELECT value FROM json_each(?))", (ids,)
+    )
+    return {device_id for (device_id,) in rows}
