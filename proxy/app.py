@@ -180,7 +180,7 @@ class App:
             notices=settings.alerts.notices,
         )
         self.watch.follow(settings.alerts)
-        self._directory.replace(directory)
+        self.core.take_over(directory)
         self.core.syncs.follow_directory()
         return later
 

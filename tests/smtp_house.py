@@ -171,7 +171,13 @@ async def smtp_house(
                 await made.store.add_device(account.id, name, since=None, at=0.0)
             core = made.core
             face = Face(
-                core.logins, network, made.facts, session or SessionPolicy(), limits, "test/1"
+                core.logins,
+                network,
+                made.facts,
+                session or SessionPolicy(),
+                limits,
+                "test/1",
+                rights=core.rights,
             )
             session_of = partial(SmtpSession, face, core.smtp_sessions, core.submissions)
             clear = await network.listen("127.0.0.1:0", partial(session_of, tls=False))

@@ -82,6 +82,8 @@ def remove(
 ) -> None:
     """Forget an account: its devices, its stored messages, its kept password or token.
 
+    Its open sessions are ended. Names the copies that remain.
+
     Nothing is deleted upstream. A declared account has to leave the configuration first.
     """
     if not yes:
@@ -95,6 +97,16 @@ def remove(
         print_json(row)
     else:
         typer.echo(f"{account} is forgotten, and {octets(row['octets'])} are freed.")
+        if not row["erased"]:
+            typer.echo(
+                "Another program reads the catalogue: traces stay in catalogue.db-wal until the "
+                "proxy is stopped."
+            )
+        for copy in row["copies"]:
+            typer.echo(
+                f"It is still in {copy}, from before an upgrade: delete that if it is to go."
+            )
+        typer.echo("Backups, if there are any, still have it.")
 
 
 def sync_line(row: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from proxy.domain.view import Listing, View
 from proxy.interfaces.world import Network
 from proxy.services.face import Face, PasswordProof, Proof, ScramChallenge
 from proxy.services.pop3_session import Pop3Session
+from proxy.services.rights import Claim
 from proxy.services.sessions import Sessions
 from proxy.wire.pop3 import NEVER
 
@@ -68,7 +69,7 @@ class MailboxServer:
         """A protocol for one accepted connection."""
         return Pop3Session(self._face, self._sessions, tls=False)
 
-    async def login(self, proof: Proof, peer: str) -> MailboxMaildrop:
+    async def login(self, proof: Proof, peer: str, claim: Claim) -> MailboxMaildrop:
         if proof != PasswordProof(self.mailbox.username, self.mailbox.password):
             raise BadLogin("wrong password")
         self.mailbox.logins += 1

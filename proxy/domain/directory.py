@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from proxy.domain.allowed import Allowed
 from proxy.domain.model import Credentials
 from proxy.domain.password_source import PasswordSource
-from proxy.domain.policy import AccountPolicy
+from proxy.domain.policy import AccountPolicy, SyncPolicy
 from proxy.domain.retention import expire_days
 
 
@@ -55,6 +55,14 @@ class Directory:
         self._allowed = new._allowed
         self.expire_differs = new.expire_differs
 
+    def copy(self) -> Directory:
+        return Directory(
+            self._declared.values(),
+            self.default,
+            pass_through=self.pass_through,
+            allowed=self._allowed,
+        )
+
     def set_password(self, name: str, password: bytes) -> None:
         """Of a declared account, once it is known."""
         account = self._declared.get(name)
@@ -93,6 +101,23 @@ class Directory:
 
     def all_declared(self) -> list[DeclaredAccount]:
         return list(self._declared.values())
+
+    def knows(self, name: str) -> bool:
+        """Whether there may be an account of this name."""
+        return name in self._declared or (self.pass_through and self.allows(name))
+
+    def password(self, name: str) -> bytes:
+        """That of the configuration or of the store; b"": it has none, or upstream judges it."""
+        declared = self._declared.get(name)
+        return declared.credentials.password if declared else b""
+
+    def standing(self, name: str) -> object:
+        """What decides what may be done as this account, its password apart: compared after a
+        reload with what it was before."""
+        declared = self._declared.get(name)
+        username = declared.credentials.username if declared else None
+        # How often to sync is nobody's right.
+        return username, self.knows(name), replace(self.policy(name), sync=SyncPolicy())
 
     def policy(self, name: str) -> AccountPolicy:
         declared = self._declared.get(name)

@@ -80,6 +80,10 @@ class StoreUnavailable(Temporary):
     """The catalogue or the blobs cannot be read or written (disk full, I/O error)."""
 
 
+class LogInAgain(Temporary):
+    """What a login under way was to see has been changed meanwhile."""
+
+
 class MailNotSent(ProxyError):
     """The SMTP server for alerts cannot be reached, or does not take the mail."""
 

@@ -22,10 +22,15 @@ Ending = Literal[
     "proxy_header",
     "too_many_connections",
     "too_many_from_address",
+    "revoked",
+    "changed",
+    "max_session",
 ]
 """How a device session ended: by QUIT, by the device hanging up, by silence, by a device that does
 not take what it asked for, by a fault on either side, by a broken handshake, by the proxy stopping;
-by a peer that speaks HTTP; the others are limits that the peer ran into."""
+by a peer that speaks HTTP; "revoked": what it logged in with is no longer accepted; "changed": the
+device was reset, or the account's configuration is another; the others are limits that the peer ran
+into."""
 
 Refusal = Literal["credentials", "too_many_failures"]
 Unasked = Literal["refused_lately", "too_many_upstream"]

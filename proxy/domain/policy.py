@@ -147,6 +147,9 @@ class LimitsPolicy:
     """From the connection to the login; Dovecot's."""
     login_octets: Octets = Octets(64 * 1024)
     """That a client may send before it has logged in."""
+    max_session: Seconds = Seconds(DAY)
+    """How long a session may last, whatever it does: mail that it may show is not let go of, and no
+    mail program needs a day for a poll."""
     max_bad_commands: int = 20
     """In one session; Dovecot's."""
     max_line: Octets = Octets(1024)

@@ -24,6 +24,7 @@ from proxy.services.import_seen import ImportSeen
 from proxy.services.janitor import Janitor
 from proxy.services.maildrops import Maildrops
 from proxy.services.newcomers import Newcomers
+from proxy.services.rights import Rights
 from proxy.services.submissions import Submissions
 from proxy.services.syncs import Syncs
 from proxy.services.tokens import KeptSecrets
@@ -43,6 +44,7 @@ class Admin:
         maildrops: Maildrops,
         submissions: Submissions,
         newcomers: Newcomers,
+        rights: Rights,
         *,
         label_key: bytes | None,
     ) -> None:
@@ -51,6 +53,7 @@ class Admin:
         self._maildrops = maildrops
         self._submissions = submissions
         self._newcomers = newcomers
+        self._rights = rights
         self._store = store
         self._clock = world.clock
         self._entropy = world.entropy
@@ -167,21 +170,38 @@ class Admin:
     async def account_remove(self, account: str) -> Row:
         """Forget an account with its devices, its messages and its secrets; upstream keeps its own.
 
+        Its sessions and its sync are ended first. Tells which older copies of the catalogue still
+        have it; backups nobody here knows of.
+
         Raises:
             BadRequest: the configuration declares it.
-            Temporary: it is in use.
+            Temporary: a mail of it is on its way upstream.
         """
         known = await self._names.account(account)
         if self._directory.declared(account) is not None:
             raise BadRequest(f"{account} is declared: take its [[account]] out and reload first")
-        async with self._maildrops.gate(known.id):
-            if self._maildrops.has_sessions(known.id) or self._syncs.is_running(account):
-                raise Temporary(f"{account} is in use; try again when its devices are done")
-            size = await self._store.size(known.id)
-            await self._store.remove_account(known.id)
+        async with self._rights.barred(lambda right: right.account == known.name) as all_ended:
+            if not all_ended:
+                raise Temporary(
+                    f"a mail of {account} is on its way upstream, and its sessions end with that; "
+                    "try again in a minute"
+                )
+            await self._syncs.break_off(account)
+            async with self._maildrops.gate(known.id):
+                size = await self._store.size(known.id)
+                await self._kept.forget(account)
+                await self._store.remove_account(known.id)
+            # One that began meanwhile, for a login that nothing here could judge.
+            await self._syncs.break_off(account)
         self._syncs.forget(account)
-        await self._kept.forget(account)
-        return {"account": account, "messages": size.messages, "octets": size.octets}
+        self._submissions.forget(account)
+        return {
+            "account": account,
+            "messages": size.messages,
+            "octets": size.octets,
+            "erased": await self._store.erase_traces(),
+            "copies": await self._store.copies_with(account),
+        }
 
     async def account_set_password(self, account: str, password: str) -> Row:
         """Keep the upstream password of a declared account, encrypted."""
@@ -195,7 +215,10 @@ class Admin:
         if not secret or any(octet in secret for octet in b"\r\n\0"):
             raise BadRequest("a password is on one line, and not empty")
         await self._kept.keep_password(account, secret)
+        before = self._rights.secret(declared.credentials.password)
         self._directory.set_password(account, secret)
+        if before != self._rights.secret(secret):
+            self._rights.end("revoked", lambda r: (r.account, r.secret) == (declared.name, before))
         self._syncs.try_again(account, self._names.declared(account).credentials)
         return {"account": account}
 
@@ -236,6 +259,9 @@ class Admin:
         known, found = await self._names.device(account, device)
         issued = self._issuer.issue(f"{known.name}{self._directory.separator}{found.name}")
         await self._store.set_certificate(found.id, issued.fingerprint)
+        before = found.certificate
+        if before is not None:
+            self._rights.end("revoked", lambda r: (r.device_id, r.secret) == (found.id, before))
         return {
             "account": known.name,
             "device": found.name,
@@ -253,12 +279,15 @@ class Admin:
     async def device_remove(self, account: str, device: str) -> Row:
         known, found = await self._names.device(account, device)
         await self._store.remove_device(found.id)
+        self._rights.end("revoked", lambda right: right.device_id == found.id)
         return {"account": known.name, "device": found.name}
 
     async def device_reset(self, account: str, device: str) -> Row:
         """Let the device have all stored mail again."""
         known, found = await self._names.device(account, device)
         await self._store.reset_device(found.id)
+        # What its sessions show is what it had before.
+        self._rights.end("changed", lambda right: right.device_id == found.id)
         return {"account": known.name, "device": found.name}
 
     async def device_mark_delivered(self, account: str, device: str, uids: list[str]) -> Row:

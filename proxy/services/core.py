@@ -24,6 +24,7 @@ from proxy.services.logins import Logins
 from proxy.services.maildrops import Maildrops
 from proxy.services.newcomers import Newcomers
 from proxy.services.pop3_session import Pop3Session
+from proxy.services.rights import Right, Rights
 from proxy.services.room import Room
 from proxy.services.sessions import Sessions
 from proxy.services.smtp_session import SmtpSession
@@ -59,11 +60,13 @@ class Core:
         told of new ones."""
         self._room = room or Room(lambda: None, StorePolicy())
         self._store = store
+        self._directory = directory
         kept = KeptSecrets(store, world.vault)
         self.passwords = AccountPasswords(directory, kept, sources)
         login = AccountLogin(world, observer, directory, kept, self.passwords)
         self.syncs = Syncs(world, store, observer, directory, login, self._room)
         maildrops = Maildrops(store, world.clock, observer)
+        self.rights = Rights(world.entropy.token(32))
         self._gate = Gate(limits, world.entropy.token(32))
         self._newcomers = Newcomers(limits)
         self._enrolment = Enrolment(
@@ -79,6 +82,7 @@ class Core:
             self._gate,
             self._newcomers,
             self._enrolment,
+            self.rights,
         )
         self.submissions = Submissions(
             world,
@@ -103,6 +107,7 @@ class Core:
             maildrops,
             self.submissions,
             self._newcomers,
+            self.rights,
             label_key=label_key,
         )
         self.surveyor = Surveyor(store, observer, directory)
@@ -116,7 +121,26 @@ class Core:
             limits,
             IMPLEMENTATION,
             lambda: world.entropy.token(ID_OCTETS).hex(),
+            self.rights,
         )
+
+    def take_over(self, new: Directory) -> None:
+        """Follow what a reload says of accounts, and end sessions of those it says otherwise of."""
+        now, before = self._directory, self._directory.copy()
+        now.replace(new)
+
+        def revoked(right: Right) -> bool:
+            password = before.password(right.account)
+            is_another = password != now.password(right.account)
+            return not now.knows(right.account) or (
+                is_another and right.secret == self.rights.secret(password)
+            )
+
+        def changed(right: Right) -> bool:
+            return before.standing(right.account) != now.standing(right.account)
+
+        self.rights.end("revoked", revoked)
+        self.rights.end("changed", changed)
 
     def follow(
         self,

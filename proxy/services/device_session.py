@@ -19,6 +19,7 @@ from proxy.interfaces.observer import work_id
 from proxy.interfaces.world import DeviceProtocol, DeviceTls
 from proxy.services.face import Face, is_forwarder, peer_of
 from proxy.services.login_steps import LoginSteps
+from proxy.services.rights import Claim, Loss
 from proxy.services.sessions import Sessions
 from proxy.wire.line_server import OUTPUT_LIMIT, LineServer
 from proxy.wire.pop3_events import ScramStart
@@ -37,6 +38,8 @@ does not take what it asked for."""
 
 REFUSED_LOGINS = 3
 """After so many in one session we hang up: who has a password does not need more."""
+PARTING = 1.0
+"""Seconds in which a session that is ended may take what is still on its way to it."""
 
 STOPPING = "the service is stopping, try again later"
 TOO_MANY = "too many connections, try again later"
@@ -49,8 +52,13 @@ class DeviceSession(asyncio.Protocol):
 
     speaks: ClassVar[DeviceProtocol]
 
-    told: ClassVar[Mapping[Ending, str]] = {"login_timeout": "no login for too long"}
-    """Which of the ends that come of silence the peer is told of, and how."""
+    told: ClassVar[Mapping[Ending, str]] = {
+        "login_timeout": "no login for too long",
+        "revoked": "what you logged in with is no longer valid",
+        "changed": "the account or the device has been changed, log in again",
+        "max_session": "the session has lasted for too long, log in again",
+    }
+    """Which of the ends that come of silence, or of what has changed, are told, and how."""
 
     def __init__(self, face: Face, sessions: Sessions[Any], *, tls: bool) -> None:
         """`tls`: the connection begins with a TLS handshake."""
@@ -77,6 +85,10 @@ class DeviceSession(asyncio.Protocol):
         self._drained.set()
         self._draining = False
         self._closing = False
+        self._claim: Claim | None = None
+        """What the session rests on, once it has tried to log in."""
+        self._parting: Ending | None = None
+        """How it is to end once what is past stopping has come to its end."""
         self._ended: Ending = "eof"
         self._octets_in = self._octets_out = 0
         self._refused_logins = 0
@@ -97,6 +109,11 @@ class DeviceSession(asyncio.Protocol):
         """Whether there is something to bring to an end when the proxy stops."""
         raise NotImplementedError
 
+    @property
+    def _past_stopping(self) -> bool:
+        """Whether something is being made durable, or handed on, that the peer must hear of."""
+        raise NotImplementedError
+
     def _step(self) -> bool:
         """Answer the next event, or make the next part of an answer; False: there is none."""
         raise NotImplementedError
@@ -110,7 +127,7 @@ class DeviceSession(asyncio.Protocol):
         raise NotImplementedError
 
     def _finish(self) -> None:
-        """The connection is lost, and nothing is being answered any more."""
+        """The connection is lost, and nothing is being answered any more; the claim is released."""
         raise NotImplementedError
 
     # --- asyncio.Protocol -----------------------------------------------------------------------
@@ -252,8 +269,24 @@ class DeviceSession(asyncio.Protocol):
         self._refused_logins += 1
         return self._refused_logins >= REFUSED_LOGINS
 
+    def _new_claim(self) -> Claim:
+        """For the login that begins."""
+        self._claim = self._face.rights.claim(self)
+        return self._claim
+
+    def _turned_away(self, error: ProxyError) -> None:
+        """The door has refused the login."""
+        self._release_claim()
+        self._sessions.turned_away(self)
+        self._refuse_login(error)
+
+    def _release_claim(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+        self._claim = None
+
     def _has_logged_in(self, account: str, device: str, seconds: float) -> None:
-        self._sessions.logged_in(self)
+        self._sessions.proved(self)
         self._face.observer.observe(facts.LoggedIn(account, device, seconds))
         if not self._lost.is_set():
             # From now on the autologout counts, which may end before the time for the login.
@@ -283,6 +316,14 @@ class DeviceSession(asyncio.Protocol):
     async def wait_closed(self) -> None:
         await self._lost.wait()
 
+    # --- `rights.Holder` ------------------------------------------------------------------------
+
+    def proved(self) -> None:
+        self._sessions.proved(self)
+
+    def lose(self, loss: Loss) -> None:
+        self._part(loss)
+
     @property
     def _shaking_hands(self) -> bool:
         return not self._ready and self._task is not None
@@ -294,6 +335,8 @@ class DeviceSession(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Answer what can be answered now."""
+        if self._parting is not None and self._task is None:
+            self._part(self._parting)
         sent = 0
         while self._ready and self._task is None and not self._paused and not self._closing:
             if sent >= TURN:
@@ -353,17 +396,22 @@ class DeviceSession(asyncio.Protocol):
         if not self._logged_in:
             return self._started + self._face.limits.login_timeout, "login_timeout"
         late: Ending = "slow_reader" if self._paused else "timeout"
-        return self._active + self._face.policy.autologout, late
+        return min(
+            (self._active + self._face.policy.autologout, late),
+            (self._started + self._face.limits.max_session, "max_session"),
+        )
 
     def _watch(self) -> None:
         """Drop the session when the peer takes too long (RFC 1939 §3); nothing is deleted."""
         deadline, late = self._deadline()
         now = self._loop.time()
-        if self._task is not None and not self._paused and not self._shaking_hands:
-            # The peer waits for us.
+        waits_for_us = self._task is not None and not self._paused and not self._shaking_hands
+        if waits_for_us and late != "max_session":
             deadline = max(deadline, now + BUSY)
         if now < deadline:
             self._timer = self._loop.call_later(deadline - now, self._watch)
+        elif late == "max_session" and not self._closing:
+            self._part(late)
         elif late in self.told and not self._closing:
             self._refuse(late, self.told[late])
             self._timer = self._loop.call_later(BUSY, self._watch)
@@ -384,6 +432,21 @@ class DeviceSession(asyncio.Protocol):
         self._flush()
         self._end(ended)
         self._transport.close()
+
+    def _part(self, ended: Ending) -> None:
+        """End the session now, with a word where there is room for one: see `told`.
+
+        What is past stopping comes to its end first. In the middle of a message there is no saying
+        anything that would not be taken for a part of it.
+        """
+        if self._past_stopping:
+            self._parting = ended
+        elif self._sending:
+            self._abort(ended)
+        elif not self._closing:
+            self._refuse(ended, self.told[ended])
+            self._timer.cancel()
+            self._timer = self._loop.call_later(PARTING, self._transport.abort)
 
     def _refuse(self, ended: Ending, text: str) -> None:
         """Say why and hang up."""

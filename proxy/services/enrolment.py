@@ -16,6 +16,7 @@ from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
 from proxy.services.newcomers import Newcomers
 from proxy.services.notices import Notices
+from proxy.services.rights import Right
 from proxy.services.sync_run import SyncRun
 
 
@@ -30,7 +31,9 @@ class Admitted:
     """Who has proved to be an account."""
 
     account: Account
-    device: Device | None
+    right: Right
+    """What a session of his rests on."""
+    device: Device | None = None
     """The device whose own credential it was; None: the account's password."""
     password: bytes | None = field(default=None, repr=False)
     """That, where it is upstream's and the configuration does not know it."""

@@ -14,6 +14,7 @@ from proxy.domain.view import View
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import BlobReader
 from proxy.interfaces.world import Network
+from proxy.services.rights import Claim, Rights
 from proxy.wire.pop3 import Expire
 from proxy.wire.scram import ScramKeys
 
@@ -101,9 +102,11 @@ class Door(Protocol):
     def announces_scram(self) -> bool:
         """Whether every password that may come can be checked by SCRAM."""
 
-    async def login(self, proof: Proof, peer: str) -> Maildrop:
-        """Raises:
-        ProxyError: `replies` knows what to say.
+    async def login(self, proof: Proof, peer: str, claim: Claim) -> Maildrop:
+        """`claim` is told what was proved as soon as that is clear.
+
+        Raises:
+            ProxyError: `replies` knows what to say.
         """
 
     async def scram(self, username: str, peer: str) -> ScramChallenge:
@@ -115,7 +118,7 @@ class Door(Protocol):
 
 
 class SendersDoor(Protocol):
-    async def sender(self, proof: Proof, peer: str) -> Sender:
+    async def sender(self, proof: Proof, peer: str, claim: Claim) -> Sender:
         """Raises:
         ProxyError: as `Door.login`.
         """
@@ -133,6 +136,7 @@ class Face:
     implementation: str
     new_id: Callable[[], str] = str
     """Names sessions in logs; as it stands, all are nameless."""
+    rights: Rights = field(default_factory=Rights)
 
 
 def peer_of(transport: asyncio.BaseTransport) -> str:

@@ -33,6 +33,7 @@ from proxy.services.face import (
 from proxy.services.gate import Attempt, Gate
 from proxy.services.newcomers import Newcomers
 from proxy.services.pass_through import PassThrough
+from proxy.services.rights import Right, Rights
 
 
 class Judge:
@@ -46,6 +47,7 @@ class Judge:
         gate: Gate,
         pass_through: PassThrough,
         newcomers: Newcomers,
+        rights: Rights,
     ) -> None:
         self._world = world
         self._store = store
@@ -53,6 +55,7 @@ class Judge:
         self._gate = gate
         self._pass_through = pass_through
         self._newcomers = newcomers
+        self._rights = rights
         self.scram_secrets = ScramSecrets(store, world.entropy)
 
     def stamp(self, name: str, account: Account | None) -> str:
@@ -71,7 +74,8 @@ class Judge:
                 found = await self._store.device_by_certificate(fingerprint)
                 if found is None or not self._directory.allows(found[0].name):
                     raise BadLogin("the certificate of no device")
-                return Admitted(*found)
+                account, device = found
+                return Admitted(account, Right(account.name, fingerprint, device.id), device)
             case ScramProof(challenge, candidate):
                 return await self._by_scram(challenge, candidate, attempt)
             case PasswordProof(password=password):
@@ -110,14 +114,20 @@ class Judge:
         if candidate is None:
             await self._would_have_asked(attempt)
             raise BadLogin("wrong password")
-        device_name = challenge.devices[candidate]
+        # The challenge may be minutes old: what it was made of must still hold.
+        keys, device_name = challenge.candidates[candidate], challenge.devices[candidate]
         if device_name is None:
-            return Admitted(await self._declared_account(name), None)
+            password = self._directory.password(name)
+            if not password or keys != await self.scram_secrets.own(name, password):
+                raise BadLogin("the password was changed")
+            right = Right(name, self._rights.secret(password))
+            return Admitted(await self._declared_account(name), right)
         account = await self._known(name)
         device = await self._store.device(account.id, device_name) if account else None
-        if account is None or device is None:
+        known = device.scram_keys if device else None
+        if account is None or device is None or known is None or keys != unpack(known):
             raise BadLogin("the device was removed")
-        return Admitted(account, device)
+        return Admitted(account, Right(name, device_id=device.id), device)
 
     async def _by_password(self, password: bytes, attempt: Attempt) -> Admitted:
         name = attempt.account
@@ -127,12 +137,13 @@ class Judge:
                 account.id, app_password_hash(password)
             )
             if device is not None:
-                return Admitted(account, device)
+                return Admitted(account, Right(account.name, device_id=device.id), device)
+        right = Right(name, self._rights.secret(password))
         declared = self._directory.declared(name)
         if declared is not None:
             own = declared.credentials.password
             if own and hmac.compare_digest(password, own):
-                return Admitted(await self._declared_account(name), None)
+                return Admitted(await self._declared_account(name), right)
             await self._would_have_asked(attempt)
             raise BadLogin("wrong password")
         if not self._directory.pass_through:
@@ -145,7 +156,8 @@ class Judge:
             await self._would_have_asked(attempt)
             raise BadLogin("the app password of no device")
         with self._newcomers.one_more(attempt.peer) if account is None else nullcontext():
-            return await self._pass_through.admit(attempt, account, password)
+            account, run = await self._pass_through.admit(attempt, account, password)
+        return Admitted(account, right, password=password, run=run)
 
     async def _would_have_asked(self, attempt: Attempt) -> None:
         """A secret that was wrong here uses up what it would have used up of a name that only

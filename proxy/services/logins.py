@@ -36,6 +36,7 @@ from proxy.services.judge import Judge
 from proxy.services.maildrops import DeviceMaildrop, Maildrops
 from proxy.services.newcomers import Newcomers
 from proxy.services.pass_through import PassThrough
+from proxy.services.rights import Claim, Rights
 from proxy.services.syncs import Syncs
 from proxy.wire.pop3 import Expire
 
@@ -78,6 +79,7 @@ class Logins:
         gate: Gate,
         newcomers: Newcomers,
         enrolment: Enrolment,
+        rights: Rights,
     ) -> None:
         self._world = world
         self._store = store
@@ -87,8 +89,8 @@ class Logins:
         self._maildrops = maildrops
         self._gate = gate
         self._enrolment = enrolment
-        self._pass_through = PassThrough(world, store, directory, syncs, gate)
-        self._judge = Judge(world, store, directory, gate, self._pass_through, newcomers)
+        self._pass_through = PassThrough(world, store, directory, syncs, gate, rights)
+        self._judge = Judge(world, store, directory, gate, self._pass_through, newcomers, rights)
         self.scram_secrets = self._judge.scram_secrets
 
     @property
@@ -101,7 +103,7 @@ class Logins:
         # Upstream judges the password of a pass-through account, and needs it in clear.
         return not self._directory.pass_through
 
-    async def login(self, proof: Proof, peer: str) -> DeviceMaildrop:
+    async def login(self, proof: Proof, peer: str, claim: Claim | None = None) -> DeviceMaildrop:
         """Check the credentials, sync if that is due, and open the device's maildrop.
 
         Raises:
@@ -109,21 +111,22 @@ class Logins:
             BadDevice: the password is right, but the device may not come.
             Temporary: nobody can judge the password now.
         """
-        return await self._let_in(proof, peer, self._open_maildrop)
+        return await self._let_in(proof, peer, claim or Claim(), self._open_maildrop)
 
-    async def sender(self, proof: Proof, peer: str) -> Sender:
+    async def sender(self, proof: Proof, peer: str, claim: Claim | None = None) -> Sender:
         """Check the credentials of somebody who wants to send.
 
         Raises:
             ProxyError: as `login`.
         """
-        return await self._let_in(proof, peer, self._sender)
+        return await self._let_in(proof, peer, claim or Claim(), self._sender)
 
     async def _let_in(
         self,
         proof: Proof,
         peer: str,
-        then: Callable[[Admitted, str | None, Attempt], Awaitable[T]],
+        claim: Claim,
+        then: Callable[[Admitted, str | None, Attempt, Claim], Awaitable[T]],
     ) -> T:
         """`then` is given who was admitted, and the device that was asked for."""
         username = _username(proof)
@@ -148,7 +151,8 @@ class Logins:
             await _until(answer_at)
             raise said from None
         try:
-            return await then(admitted, asked, attempt)
+            claim.prove(admitted.right)
+            return await then(admitted, asked, attempt, claim)
         except ProxyError as error:
             self._tell(peer, username, error)
             if isinstance(error, BadLogin):
@@ -163,6 +167,8 @@ class Logins:
             account = admitted.account
             if username and attempt.account != account.name:
                 raise BadLogin("the certificate of another account")
+            if not self._directory.knows(account.name):
+                raise BadLogin("the account is in the store alone")
             if not is_certificate:
                 self._gate.succeeded(attempt, self._judge.stamp(account.name, account))
             return admitted
@@ -191,7 +197,7 @@ class Logins:
         self._observer.observe(fact)
 
     async def _open_maildrop(
-        self, admitted: Admitted, asked: str | None, attempt: Attempt
+        self, admitted: Admitted, asked: str | None, attempt: Attempt, claim: Claim
     ) -> DeviceMaildrop:
         account = admitted.account
         policy = self._directory.policy(account.name)
@@ -201,12 +207,21 @@ class Logins:
             await self._syncs.wait_fresh(account.name, declared.credentials)
         elif admitted.password is not None:
             await self._pass_through.freshen(admitted, attempt)
-        return await self._maildrops.open(account, device, policy)
+        maildrop = await self._maildrops.open(account, device, policy)
+        try:
+            claim.settle(device.id)
+        except ProxyError:
+            maildrop.close()
+            raise
+        return maildrop
 
-    async def _sender(self, admitted: Admitted, asked: str | None, attempt: Attempt) -> Sender:
+    async def _sender(
+        self, admitted: Admitted, asked: str | None, attempt: Attempt, claim: Claim
+    ) -> Sender:
         account = admitted.account
         policy = self._directory.policy(account.name)
         device = await self._enrolment.of_sender(admitted, asked, policy, attempt.peer)
+        claim.settle(device.id if device else None)
         return Sender(account, device, device.name if device else "", admitted.password)
 
     async def scram(self, username: str, peer: str) -> ScramChallenge:

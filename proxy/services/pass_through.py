@@ -23,6 +23,7 @@ from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
 from proxy.services.enrolment import Admitted
 from proxy.services.gate import Attempt, Gate, Guess
+from proxy.services.rights import Rights
 from proxy.services.sync_run import SyncRun
 from proxy.services.syncs import GUESS_TIME, Syncs
 
@@ -30,21 +31,37 @@ UPSTREAM_WAIT = GUESS_TIME
 """Seconds a login waits for upstream to judge a password that nothing else can judge, the time in
 line included."""
 
+VERDICT_WAIT = 18.0
+"""Seconds a login with a password that was right before waits for upstream to judge it again, where
+upstream is being asked. Dovecot refuses within 17 s (15 of penalty, 2 of delay); mail programs give
+up after 20 to 60. Who then has no verdict is served, and its session ends by a refusal that comes
+later."""
+
 
 class PassThrough:
     def __init__(
-        self, world: World, store: Store, directory: Directory, syncs: Syncs, gate: Gate
+        self,
+        world: World,
+        store: Store,
+        directory: Directory,
+        syncs: Syncs,
+        gate: Gate,
+        rights: Rights,
     ) -> None:
         self._world = world
         self._store = store
         self._directory = directory
         self._syncs = syncs
         self._gate = gate
+        self._rights = rights
+        syncs.began = self._began
         self._dummy: str | None = None
         """A verifier of no password, for accounts that have none: they take as long."""
 
-    async def admit(self, attempt: Attempt, account: Account | None, password: bytes) -> Admitted:
-        """The account of this name.
+    async def admit(
+        self, attempt: Attempt, account: Account | None, password: bytes
+    ) -> tuple[Account, SyncRun | None]:
+        """The account of this name, and the sync that upstream accepted the password in.
 
         Raises:
             BadLogin: upstream refuses the password.
@@ -53,7 +70,7 @@ class PassThrough:
         self._check_not_refused(attempt)
         verified = await self._verified(attempt, account, password)
         if account is not None and verified:
-            return Admitted(account, None, password)
+            return account, None
         return await self._ask_upstream(attempt, password)
 
     async def freshen(self, admitted: Admitted, attempt: Attempt) -> None:
@@ -69,20 +86,14 @@ class PassThrough:
             await self._syncs.wait(admitted.run, account.name)
             return
         self._check_not_refused(attempt)
-        run = await self._syncs.wait_fresh(account.name, credentials)
-        if run is None or run.credentials != credentials:
-            return
-        if _refused(run):
-            await self._forget(account, attempt)
+        if await self._is_refused_now(account, credentials, attempt):
             raise BadLogin("upstream no longer accepts the password")
-        if not run.finished.done():
-            run.finished.add_done_callback(lambda _: self._after_login(account, attempt, run))
 
     def _check_not_refused(self, attempt: Attempt) -> None:
         if self._gate.was_refused(attempt):
             raise KnownWrong("upstream has refused this password a short while ago")
 
-    async def _ask_upstream(self, attempt: Attempt, password: bytes) -> Admitted:
+    async def _ask_upstream(self, attempt: Attempt, password: bytes) -> tuple[Account, SyncRun]:
         credentials = Credentials(attempt.account, password)
         try:
             async with asyncio.timeout(UPSTREAM_WAIT):
@@ -94,7 +105,7 @@ class PassThrough:
             raise BadLogin("upstream refuses the password") from None
         verifier = await self._world.passwords.hash(password)
         await self._store.set_verifier(account.id, verifier)
-        return Admitted(replace(account, verifier=verifier), None, password, run)
+        return replace(account, verifier=verifier), run
 
     async def _run(self, attempt: Attempt, credentials: Credentials) -> SyncRun:
         """The run that these are judged by: the one under way, or one that is begun."""
@@ -129,21 +140,58 @@ class PassThrough:
         await self._world.passwords.verify(self._dummy, password)
         return False
 
-    def _after_login(self, account: Account, attempt: Attempt, run: SyncRun) -> None:
-        """A sync that a login no longer waited for has ended."""
-        if _refused(run):
-            self._syncs.spawn(self._forget_quietly(account, attempt))
+    # --- upstream's verdict on passwords that were right before ---------------------------------
 
-    async def _forget_quietly(self, account: Account, attempt: Attempt) -> None:
-        with suppress(ProxyError):
-            await self._forget(account, attempt)
+    async def _is_refused_now(
+        self, account: Account, credentials: Credentials, attempt: Attempt
+    ) -> bool:
+        """Sync if that is due, and wait for the verdict as well as for the sync.
 
-    async def _forget(self, account: Account, attempt: Attempt) -> None:
-        """Upstream has refused the password that the verifier stands for."""
+        The sync under way may be with another password that was right: this one is judged after it.
+        """
+        until = asyncio.get_running_loop().time() + VERDICT_WAIT
+        run = await self._syncs.wait_fresh(account.name, credentials)
+        if run is None:
+            return False
+        if run.credentials == credentials and run.accepted.done():
+            return await self._heed(account, run, attempt)
+        # It goes on when the login has stopped waiting.
+        verdict = self._syncs.spawn(self._verdict(account, credentials, run, attempt))
+        left = until - asyncio.get_running_loop().time()
+        await asyncio.wait([verdict], timeout=max(left, 0.0))
+        return verdict.done() and not verdict.cancelled() and verdict.result()
+
+    async def _verdict(
+        self, account: Account, credentials: Credentials, run: SyncRun | None, attempt: Attempt
+    ) -> bool:
+        while run is not None and run.credentials != credentials:
+            await asyncio.wait([run.finished])
+            run = self._syncs.freshen(account.name, credentials)
+        if run is None:
+            return False
+        await asyncio.wait([run.accepted])
+        return await self._heed(account, run, attempt)
+
+    async def _heed(self, account: Account, run: SyncRun, attempt: Attempt) -> bool:
+        """Whether upstream has refused the password of this sync; its verifier is then dropped."""
+        if not _refused(run):
+            return False
         self._gate.was_wrong(attempt)
-        current = await self._store.account(account.name)
-        if current is not None and current.verifier == account.verifier:
-            await self._store.set_verifier(account.id, None)
+        with suppress(ProxyError):
+            current = await self._store.account(account.name)
+            if current is not None and current.verifier == account.verifier:
+                await self._store.set_verifier(account.id, None)
+        return True
+
+    def _began(self, name: str, run: SyncRun) -> None:
+        """Whoever asked for the sync: what upstream refuses is nobody's right any more."""
+
+        def ended(_: object) -> None:
+            if _refused(run) and self._directory.declared(name) is None:
+                secret = self._rights.secret(run.credentials.password)
+                self._rights.end("revoked", lambda r: (r.account, r.secret) == (name, secret))
+
+        run.finished.add_done_callback(ended)
 
 
 def _refused(run: SyncRun) -> bool:

@@ -26,6 +26,7 @@ class Pop3Session(DeviceSession):
         """`tls`: the connection begins with a TLS handshake."""
         super().__init__(face, sessions, tls=tls)
         self._transaction: Transaction | None = None
+        self._committing = False
 
     def _machine_for(self, peer: str) -> Pop3Server:
         face = self._face
@@ -48,6 +49,10 @@ class Pop3Session(DeviceSession):
     @property
     def _under_way(self) -> bool:
         return self._transaction is not None or self._task is not None
+
+    @property
+    def _past_stopping(self) -> bool:
+        return self._committing
 
     @property
     def _sending(self) -> bool:
@@ -78,7 +83,8 @@ class Pop3Session(DeviceSession):
         super().connection_lost(exc)
 
     def _refusal(self, ended: Ending, text: str) -> bytes:
-        return f"-ERR [SYS/TEMP] {text}\r\n".encode()
+        code = "AUTH" if ended == "revoked" else "SYS/TEMP"
+        return f"-ERR [{code}] {text}\r\n".encode()
 
     def _finish(self) -> None:
         transaction = self._transaction
@@ -101,6 +107,7 @@ class Pop3Session(DeviceSession):
         )
         if transaction is not None:
             transaction.close()
+        self._release_claim()
 
     # --- answers --------------------------------------------------------------------------------
 
@@ -132,9 +139,9 @@ class Pop3Session(DeviceSession):
         came = self._loop.time()
         proof = self._steps.proof(event, self._tls)
         try:
-            maildrop = await self._face.door.login(proof, self._peer)
+            maildrop = await self._face.door.login(proof, self._peer, self._new_claim())
         except ProxyError as error:
-            self._refuse_login(error)
+            self._turned_away(error)
             return
         self._transaction = Transaction(self._machine, maildrop)
         view = maildrop.view
@@ -152,8 +159,9 @@ class Pop3Session(DeviceSession):
         # Not 0: a TLS transport of asyncio's would pause with nothing to write, and for ever.
         self._transport.set_write_buffer_limits(high=1, low=0)
         await self._drained.wait()
-        if self._lost.is_set():
+        if self._closing:
             return
+        self._committing = True
         try:
             await self._transaction.maildrop.commit()
         except ProxyError as error:
@@ -162,3 +170,5 @@ class Pop3Session(DeviceSession):
         else:
             self._machine.ok("bye")
             self._end_politely("quit")
+        finally:
+            self._committing = False

@@ -6,7 +6,9 @@ from proxy.domain.errors import (
     BadDevice,
     BadLogin,
     DeviceNotNamed,
+    LogInAgain,
     NoSuchMessage,
+    NotFound,
     NotJudged,
     Permanent,
     ProxyError,
@@ -28,6 +30,10 @@ def reply_to(error: ProxyError) -> tuple[str, str]:
         return "login refused: check user name and password", "AUTH"
     if isinstance(error, BadDevice):
         return str(error), "AUTH" if isinstance(error, DeviceNotNamed) else "SYS/PERM"
+    if isinstance(error, NotFound):
+        return "the device has been removed, nothing was changed", ""
+    if isinstance(error, LogInAgain):
+        return f"{error}, wait and log in again", "SYS/TEMP"
     if isinstance(error, StoreUnavailable):
         return "the mail store is not available, wait a little and try again", "SYS/TEMP"
     if isinstance(error, TooManyFailures):

@@ -27,10 +27,11 @@ S = TypeVar("S", bound=Session)
 
 
 class Sessions(Generic[S]):
-    """Strangers, who have not logged in, are told from those who have.
+    """Strangers are told from those who have proved who they are.
 
     A flood of connections cannot lock anybody out: when all are taken, the stranger that has been
-    there for longest makes room, and who logs in at once is no stranger for long.
+    there for longest makes room, and who logs in at once is no stranger for long, however long the
+    rest of the login takes.
     """
 
     def __init__(self, limits: LimitsPolicy) -> None:
@@ -75,8 +76,13 @@ class Sessions(Generic[S]):
         self._all[session] = place
         return True
 
-    def logged_in(self, session: S) -> None:
+    def proved(self, session: S) -> None:
         self._strangers.pop(session, None)
+
+    def turned_away(self, session: S) -> None:
+        """A stranger again: the login was refused all the same. Harmless when it has left."""
+        if session in self._all:
+            self._strangers.setdefault(session)
 
     def leave(self, session: S) -> None:
         """Harmless when the session has left before."""

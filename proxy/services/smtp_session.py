@@ -74,6 +74,10 @@ class SmtpSession(DeviceSession):
             self._submission is not None and self._submission.takes_content
         )
 
+    @property
+    def _past_stopping(self) -> bool:
+        return self._submission is not None and self._submission.is_whole
+
     # --- answers --------------------------------------------------------------------------------
 
     def _step(self) -> bool:
@@ -148,9 +152,9 @@ class SmtpSession(DeviceSession):
         came = self._loop.time()
         proof = self._steps.proof(event, self._tls)
         try:
-            sender = await self._desk.door.sender(proof, self._peer)
+            sender = await self._desk.door.sender(proof, self._peer, self._new_claim())
         except ProxyError as error:
-            self._refuse_login(error)
+            self._turned_away(error)
             return
         self._submission = Submission(self._desk, sender)
         self._machine.welcome("2.7.0 welcome")
@@ -174,6 +178,12 @@ class SmtpSession(DeviceSession):
         status = {"shutdown": "4.3.2", "timeout": "4.4.2", "login_timeout": "4.4.2"}
         return reply_octets(421, f"{status.get(ended, '4.7.0')} {text}")
 
+    def _part(self, ended: Ending) -> None:
+        """A mail whose content is not whole is none."""
+        if self._submission is not None and not self._past_stopping:
+            self._submission.hang_up()
+        super()._part(ended)
+
     def shut_down(self) -> None:
         """Hang up, upstream as well, whatever is on its way."""
         if self._submission is not None:
@@ -194,6 +204,7 @@ class SmtpSession(DeviceSession):
                 await submission.close()
         finally:
             self._sessions.leave(self)
+            self._release_claim()
             self._over.set()
         self._observe(
             SmtpSessionEnded(

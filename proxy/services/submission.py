@@ -36,6 +36,8 @@ class Submission:
         self._recipients: list[str] = []
         self._content: Received | None = None
         """Of the mail under way, from DATA on."""
+        self.is_whole = False
+        """Whether all of the content is here: what becomes of it, the client is to hear."""
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -134,6 +136,13 @@ class Submission:
         """
         content = self._content
         assert content is not None  # noqa: S101 - callers have been told to go on
+        self.is_whole = last
+        try:
+            return await self._take(content, data, last=last)
+        finally:
+            self.is_whole = False
+
+    async def _take(self, content: Received, data: bytes, *, last: bool) -> Answer | None:
         await self._pass_on(content, await content.feed(data, last=last))
         if not last:
             return None

@@ -189,6 +189,14 @@ class Submissions:
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
+    def forget(self, account: str) -> None:
+        """The account is gone."""
+        self.last.pop(account, None)
+        for key in [key for key in self._idle if key[0] == account]:
+            self._drop(key)
+        for key in [key for key in self._refused if key[0] == account]:
+            del self._refused[key]
+
     async def close(self) -> None:
         """End the sessions that nobody uses."""
         for key in list(self._idle):

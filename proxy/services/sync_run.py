@@ -29,6 +29,8 @@ class SyncRun:
         self.finished: asyncio.Future[SyncFinished] = loop.create_future()
         self.progress: Callable[[], tuple[int, int]] = lambda: (0, 0)
         """Messages fetched in the session under way, and how many it is to fetch."""
+        self.task: asyncio.Task[None] | None = None
+        """That makes it."""
 
     def succeed(self, result: SyncFinished) -> None:
         self.finished.set_result(result)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.errors import (
@@ -39,6 +39,8 @@ FOLLOW_UP = 50
 FOLLOW_UP_PAUSE = 2.0
 """A sync that has fetched so many messages is followed by another, so many seconds later: some
 providers show only so many at a time, and a session does not see what arrives while it lasts."""
+
+T = TypeVar("T")
 
 RECONNECTS = 10
 """Times that one sync goes on in a new session after the connection broke behind new messages: some
@@ -78,12 +80,14 @@ class Syncs:
         """Until when, by the loop's time, a host is not tried with guesses."""
         self._servers: dict[tuple[str, int], ServerMemory] = defaultdict(ServerMemory)
         self._hosts: dict[tuple[str, int], asyncio.Semaphore] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._background: dict[str, tuple[DeclaredAccount, asyncio.Task[None]]] = {}
         self.sessions_open = 0
         """Syncs that have their turn, so sessions with upstream servers."""
         self.waiting = 0
         """Syncs that wait for their turn with a host."""
+        self.began: Callable[[str, SyncRun], None] = lambda name, run: None
+        """Told of every sync, and of which account."""
 
     # --- for the faces and the operator ---------------------------------------------------------
 
@@ -107,7 +111,8 @@ class Syncs:
         run = self._runs.get(name)
         if run is None:
             run = self._runs[name] = SyncRun(credentials, proven=True)
-            self.spawn(self._perform(name, run))
+            run.task = self.spawn(self._perform(name, run))
+            self.began(name, run)
         return run
 
     def asked(self, name: str, credentials: Credentials) -> SyncRun | None:
@@ -126,7 +131,8 @@ class Syncs:
         """
         run = SyncRun(credentials, proven=False)
         self._guesses[name, credentials.password] = run
-        self.spawn(self._perform_guess(name, run, known_place))
+        run.task = self.spawn(self._perform_guess(name, run, known_place))
+        self.began(name, run)
         return run
 
     async def wait_fresh(self, name: str, credentials: Credentials) -> SyncRun | None:
@@ -163,8 +169,23 @@ class Syncs:
     def _login_wait(self, name: str) -> float:
         return self._directory.policy(name).sync.login_wait
 
-    def is_running(self, name: str) -> bool:
-        return name in self._runs
+    async def break_off(self, name: str) -> None:
+        """The sync under way, and guesses; messages that came down whole are kept."""
+        guesses = [run for (account, _), run in self._guesses.items() if account == name]
+        for run in (*guesses, self._runs.get(name)):
+            if run is not None and run.task is not None:
+                run.task.cancel()
+                await asyncio.wait([run.task])
+                # One that had not yet begun knows nothing of its end.
+                self._over(name, run)
+                run.fail(UpstreamUnreachable("the sync was broken off"))
+
+    def _over(self, name: str, run: SyncRun) -> None:
+        if self._runs.get(name) is run:
+            del self._runs[name]
+        key = name, run.credentials.password
+        if self._guesses.get(key) is run:
+            del self._guesses[key]
 
     def forget(self, name: str) -> None:
         """The account is gone."""
@@ -232,7 +253,7 @@ class Syncs:
         except ProxyError as error:
             await self._note_failure(name, run, error)
         except asyncio.CancelledError:
-            run.fail(UpstreamUnreachable("the proxy is stopping"))
+            run.fail(UpstreamUnreachable("the sync was broken off"))
             raise
         except Exception as error:
             self._observer.observe(Unexpected("sync", error))
@@ -240,8 +261,7 @@ class Syncs:
         else:
             run.succeed(result)
         finally:
-            if self._runs.get(name) is run:
-                del self._runs[name]
+            self._over(name, run)
 
     async def _perform_guess(self, name: str, run: SyncRun, known_place: bool) -> None:
         """Strangers take up half of a host's places at most, and owners a quarter beside. Guesses
@@ -261,10 +281,10 @@ class Syncs:
         except ProxyError as error:
             run.fail(error)
         except asyncio.CancelledError:
-            run.fail(UpstreamUnreachable("the proxy is stopping"))
+            run.fail(UpstreamUnreachable("the sync was broken off"))
             raise
         finally:
-            del self._guesses[name, run.credentials.password]
+            self._over(name, run)
 
     async def _sync(self, name: str, policy: AccountPolicy, run: SyncRun) -> SyncFinished:
         """One session, or as many as it takes while each brings something before it breaks."""
@@ -293,8 +313,8 @@ class Syncs:
 
     async def _follow_up(self, name: str, policy: AccountPolicy, credentials: Credentials) -> None:
         await asyncio.sleep(FOLLOW_UP_PAUSE)
-        # A reload may have made it another account; its password goes nowhere else.
-        if self._directory.policy(name) == policy:
+        # A reload may have made it another account; its password goes nowhere else. Or it is gone.
+        if name in self._states and self._directory.policy(name) == policy:
             self.start(name, credentials)
 
     async def _session(
@@ -423,7 +443,7 @@ class Syncs:
             self.sessions_open -= 1
             slot.release()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

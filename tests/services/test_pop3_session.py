@@ -20,6 +20,7 @@ from proxy.domain.policy import LimitsPolicy, Seconds, SessionPolicy
 from proxy.domain.view import Listing, View
 from proxy.services.face import Face, PasswordProof, Proof, ScramChallenge, plaintext_allowed
 from proxy.services.pop3_session import Pop3Session
+from proxy.services.rights import Claim
 from proxy.services.sessions import Sessions
 from proxy.wire.pop3 import NEVER, Expire
 
@@ -87,7 +88,7 @@ class OneDoor:
     announces_scram: bool = False
     peers: list[str] = field(default_factory=list)
 
-    async def login(self, proof: Proof, peer: str) -> Drop:
+    async def login(self, proof: Proof, peer: str, claim: Claim) -> Drop:
         await asyncio.sleep(0)
         self.peers.append(peer)
         if not isinstance(proof, PasswordProof) or proof.password != b"right":

@@ -36,7 +36,7 @@ def test_when_all_places_are_taken_the_oldest_stranger_makes_room() -> None:
     first, second, third, fourth = guests(4)
     for guest in (first, second, third):
         assert sessions.enter(guest)
-    sessions.logged_in(first)
+    sessions.proved(first)
     assert sessions.enter(fourth)
     assert [g.asked_to_go for g in (first, second, third)] == [False, True, False]
     assert len(sessions) == 3
@@ -46,7 +46,7 @@ def test_who_has_logged_in_makes_room_for_nobody() -> None:
     sessions: Sessions[Guest] = Sessions(LimitsPolicy(max_connections=2))
     for guest in guests(2):
         sessions.enter(guest)
-        sessions.logged_in(guest)
+        sessions.proved(guest)
     assert not sessions.enter(Guest())
 
 
@@ -83,7 +83,7 @@ def test_every_place_is_given_back(steps: list[tuple[int, str]]) -> None:
                 sessions.leave(guest)
                 inside.discard(guest)
         elif step == "l" and guest in inside:
-            sessions.logged_in(guest)
+            sessions.proved(guest)
         elif step == "L":
             sessions.leave(guest)
         inside = {guest for guest in people if guest in list(sessions)}

@@ -17,6 +17,7 @@ from proxy.domain.plan import Entry
 from proxy.domain.policy import UpstreamServer
 from proxy.interfaces.world import Network
 from proxy.services.face import Proof
+from proxy.services.rights import Claim
 from proxy.services.upstream import Began, Ended, UpstreamSession
 from proxy.services.upstream_dial import open_session
 from proxy.wire.pop3_client import Part
@@ -75,8 +76,8 @@ class WatchedServer(MailboxServer):
         self._world = world
         self._disk = disk
 
-    async def login(self, proof: Proof, peer: str) -> WatchedMaildrop:
-        await super().login(proof, peer)
+    async def login(self, proof: Proof, peer: str, claim: Claim) -> WatchedMaildrop:
+        await super().login(proof, peer, claim)
         return WatchedMaildrop(self.mailbox, self._world, self._disk)
 
 
