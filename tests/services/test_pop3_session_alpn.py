@@ -44,6 +44,7 @@ async def s_client(port: int, ca_file: Path, *options: str) -> str:
 async def test_pop3_is_spoken_with_who_offers_it_or_nothing(
     server: Server, offered: str | None, *, stls: bool
 ) -> None:
+    """RFC 7301 §3.2."""
     options = [*(("-starttls", "pop3") if stls else ()), *(("-alpn", offered) if offered else ())]
     said = await s_client(server.port if stls else server.tls_port, server.ca_file, *options)
     assert "+OK bye" in said
@@ -56,6 +57,7 @@ async def test_pop3_is_spoken_with_who_offers_it_or_nothing(
 async def test_who_offers_others_alone_is_refused_by_pop3(
     server: Server, offered: str, *, stls: bool
 ) -> None:
+    """RFC 7301 §3.2."""
     options = [*(("-starttls", "pop3") if stls else ()), "-alpn", offered]
     said = await s_client(server.port if stls else server.tls_port, server.ca_file, *options)
     assert "no application protocol" in said
