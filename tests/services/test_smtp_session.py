@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.domain.facts import LoginRefused, SmtpSessionEnded
+from proxy.domain.facts import LoginRefused, SessionStarted, SmtpSessionEnded
 from proxy.domain.policy import LimitsPolicy, Octets, Seconds, SessionPolicy
 from tests.certificates import Certificates, make_certificates
 from tests.services.house import NO_DELAY
@@ -246,7 +246,12 @@ async def test_three_refused_logins_end_the_session(tmp_path: Path) -> None:
         assert (await talk.answer()).startswith("421 4.7.0 ")
         assert await talk.answer() == ""
         assert (await house.facts.first(SmtpSessionEnded)).ended == "refused_logins"
-        assert len(house.facts.of(LoginRefused)) == 3
+        # Each costs one line of the log, and the session another.
+        assert [type(fact) for fact in house.facts.seen] == [
+            SessionStarted,
+            *[LoginRefused] * 3,
+            SmtpSessionEnded,
+        ]
 
 
 async def test_what_a_browser_was_made_to_post_is_not_carried_out(tmp_path: Path) -> None:
