@@ -151,6 +151,11 @@ class ProxyProcess:
         assert self._process is not None
         return resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE)[0]
 
+    def open_files(self) -> int:
+        """How many it has open, connections among them."""
+        assert self._process is not None
+        return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
+
     def limit_files(self, octets: int = resource.RLIM_INFINITY) -> None:
         """Let it write no file beyond this size, as on a disk that is full."""
         assert self._process is not None

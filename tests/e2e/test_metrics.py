@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
+import socket
 import subprocess
 import time
-from urllib.request import urlopen
+from contextlib import ExitStack
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -137,6 +141,79 @@ def test_names_of_accounts_are_shown_where_that_is_switched_on(rig: Rig) -> None
     look_in(rig.device(proxy, user, "laptop"))
     assert values(page_of(proxy), "syncs_total")[user.name, "ok"] >= 1
     assert label_of(proxy, user) == user.name
+
+
+def test_a_label_is_the_store_s_own_and_stays(rig: Rig) -> None:
+    """Who knows names cannot tell which of them are here."""
+    user = rig.dovecot.add_user()
+    proxy = rig.proxy(user)
+    look_in(rig.device(proxy, user, "laptop"))
+    label = label_of(proxy, user)
+    assert hashlib.sha256(user.name.encode()).hexdigest()[:8] not in page_of(proxy)
+    assert values(page_of(proxy), "syncs_total")[label, "ok"] >= 1
+    proxy.restart()
+    assert label_of(proxy, user) == label
+    assert values(page_of(proxy), "syncs_total")[label, "ok"] >= 0
+    other = rig.proxy(user)
+    assert label_of(other, user) != label
+    proxy.stop()
+    assert label_of(proxy, user) == label
+    (row,) = proxy.cli_json("status")["accounts"]
+    assert row["metrics_label"] == label
+
+
+def answer_to(proxy: ProxyProcess, path: str, host: str) -> int:
+    """The status."""
+    address = proxy.addresses["http"][0]
+    try:
+        with urlopen(Request(f"http://{address}{path}", headers={"Host": host}), timeout=30) as it:
+            return int(it.status)
+    except HTTPError as error:
+        return error.code
+
+
+def test_only_names_of_ours_are_answered(rig: Rig) -> None:
+    user = rig.dovecot.add_user()
+    proxy = rig.proxy(user, sections={"http": {"hosts": ["proxy.example.com"]}})
+    for path in ("/metrics", "/readyz"):
+        assert answer_to(proxy, path, "proxy.example.com:9110") == 200
+        assert answer_to(proxy, path, "localhost") == 200
+        assert answer_to(proxy, path, "attacker.example") == 421
+    proxy.config.write_text(proxy.config.read_text().replace("proxy.example.com", "new.example"))
+    proxy.send(signal.SIGHUP)
+    eventually(
+        lambda: answer_to(proxy, "/metrics", "new.example") == 200,
+        what="the new name",
+        otherwise=proxy.log,
+    )
+    assert answer_to(proxy, "/metrics", "proxy.example.com") == 421
+
+
+def test_questions_whether_it_is_ready_do_not_wear_out_the_disk(rig: Rig) -> None:
+    user = rig.dovecot.add_user()
+    proxy = rig.proxy(user)
+    look_in(rig.device(proxy, user, "laptop"))
+    address = proxy.addresses["http"][0]
+    log = proxy.folder / "data" / "catalogue.db-wal"
+    written = set()
+    for _ in range(300):
+        with urlopen(f"http://{address}/readyz", timeout=30) as answer:
+            assert answer.status == 200
+        written.add(log.stat().st_mtime_ns)
+    assert len(written) <= 5
+
+
+def test_half_requests_leave_mail_devices_their_connections(rig: Rig) -> None:
+    user = rig.dovecot.add_user()
+    proxy = rig.proxy(user)
+    host, _, port = proxy.addresses["http"][0].rpartition(":")
+    with ExitStack() as stack:
+        for _ in range(500):
+            half = stack.enter_context(socket.create_connection((host, int(port)), 30))
+            half.sendall(b"GET /metr")
+        eventually(lambda: proxy.open_files() < 150, what="the oldest to be cut")
+        look_in(rig.device(proxy, user, "laptop"))
+        assert values(page_of(proxy), "sessions_total")
 
 
 def test_a_session_is_counted_while_it_is_open(rig: Rig) -> None:

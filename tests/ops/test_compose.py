@@ -127,3 +127,4 @@ def test_prometheus_asks_the_proxy_by_its_name() -> None:
         for target in group["targets"]
     ]
     assert "proxy:9110" in targets
+    assert SERVICES["proxy"]["environment"]["POP3_SYNC_HTTP__HOSTS"] == "proxy"
