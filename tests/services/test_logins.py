@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from proxy.domain.errors import BadLogin, NotJudged, Temporary
-from proxy.domain.facts import DeviceEnrolled, LoginRefused, LoginUnasked
+from proxy.domain.facts import DeviceEnrolled, LoginRefused, LoginUnasked, SyncFailed
 from proxy.domain.policy import (
     DAY,
     AccountPolicy,
@@ -421,3 +421,35 @@ async def test_what_looks_like_an_app_password_never_goes_upstream(
         with pytest.raises(BadLogin):
             await home.login(name, made["app_password"].encode())
         assert len(rude.commands) == seen
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        b"-ERR [SYS/TEMP] not now\r\n",
+        b"-ERR login attempts too frequent, wait 720 minutes between logins\r\n",
+        b"-ERR [AUTH] no\r\n",
+        b"-ERR [SYS/PERM] closed\r\n",
+    ],
+)
+async def test_a_guess_changes_nothing_of_an_account(
+    answer: bytes | None, home: House, rude: RudeUpstream
+) -> None:
+    """No back-off, no learnt interval, no failure, no verifier, no line about a sync."""
+    await home.uids()
+    before = await home.store.account("alice")
+    if answer is None:
+        rude.hang_up_on = {"AUTH", "PASS"}
+    else:
+        rude.refusals |= {"AUTH": answer, "PASS": answer}
+    for number in range(8):
+        with pytest.raises((BadLogin, NotJudged)):
+            await home.login("alice", b"guess %d" % number, peer="203.0.113.1")
+    assert await home.store.account("alice") == before
+    assert home.core.syncs.retry_in("alice") == 0.0
+    assert home.facts.of(SyncFailed) == []
+    rude.refusals.clear()
+    rude.hang_up_on.clear()
+    rude.mails.append(("u3", mail("3")))
+    assert await home.uids() == ["u1", "u2", "u3"]
