@@ -49,9 +49,10 @@ class Plain:
         if len(parts) != 3:
             raise SaslError("not a PLAIN response")
         authzid, authcid, password = parts
-        if authzid not in (b"", authcid):
+        username = decode_name(authcid)
+        if authzid and decode_name(authzid) != username:
             raise SaslError("acting for another user is not supported")
-        return PasswordLogin(decode_name(authcid), check_password(password))
+        return PasswordLogin(username, check_password(password))
 
 
 class Login:

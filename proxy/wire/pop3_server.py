@@ -181,7 +181,7 @@ class Pop3Server(LineServer[Event]):
     def _user(self, rest: bytes) -> None:
         self._username = None
         self._check_login_allowed()
-        self._username = sasl.decode_name(rest.strip())
+        self._username = sasl.decode_name(rest)
         self._put(b"+OK send PASS\r\n")
 
     def _pass(self, rest: bytes) -> Event:

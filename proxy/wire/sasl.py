@@ -11,13 +11,15 @@ class SaslError(Exception):
 
 
 def decode_name(data: bytes) -> str:
-    """A user name as text: UTF-8 without control characters.
+    """A user name as text: UTF-8 without control characters, its outer blanks dropped.
+
+    Programs and people put blanks there, no-break spaces and tabs among them, and do not see them.
 
     Raises:
         SaslError: it is not.
     """
     try:
-        name = data.decode("utf-8")
+        name = data.decode("utf-8").strip()
     except UnicodeDecodeError:
         raise SaslError("user name is not UTF-8") from None
     if not name or not name.isprintable():
@@ -26,11 +28,14 @@ def decode_name(data: bytes) -> str:
 
 
 def check_password(data: bytes) -> bytes:
-    """The password as it came. One with a line end in it could pass for a command upstream.
+    """The password as it came. One with a line end in it could pass for a command upstream, and an
+    empty one for a login without a password.
 
     Raises:
         SaslError: no password can be so.
     """
+    if not data:
+        raise SaslError("the password is empty")
     if any(octet in data for octet in b"\0\r\n"):
         raise SaslError("a password has no CR, LF or NUL")
     return data

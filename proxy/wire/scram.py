@@ -34,7 +34,7 @@ MESSAGE_LIMIT = 8192
 _NONCE = re.compile(r"[!-+\--~]+")
 _SASLNAME = re.compile(r"(?:[^=,]|=2C|=3D)+")
 _SASLNAME_LIMIT = 1024
-"""Characters; normalising many thousands of them takes long."""
+"""Characters."""
 _EXTENSION = re.compile(r"[A-Za-z]=[^,]+")
 _DEFINED = "aceimnprsv"
 """Attributes with a meaning, and so with a place, of their own (§5.1)."""
@@ -232,11 +232,10 @@ def _check_authzid(authzid: str, username: str) -> None:
 
 
 def _name(saslname: str) -> str:
-    """The user name a saslname stands for.
+    """The user name a saslname stands for, as it was sent.
 
-    SASLprep (RFC 4013) is applied as far as its normalisation, NFKC. The rest of it either maps
-    invisible characters away or refuses them, and `decode_name` refuses nearly all of those; code
-    points Unicode 3.2 did not know stay as they are, which SASLprep allows in a name asked for.
+    RFC 5802 §5.1 would have it prepared by SASLprep. A name means the same by whatever mechanism it
+    comes, and the others prepare nothing; how names are compared is decided in one place for all.
 
     Raises:
         SaslError: malformed.
@@ -245,7 +244,7 @@ def _name(saslname: str) -> str:
         raise SaslError("malformed user name")
     # In this order: "=3D2C" stands for "=2C".
     name = saslname.replace("=2C", ",").replace("=3D", "=")
-    return sasl.decode_name(unicode_3_2.normalize("NFKC", name).encode())
+    return sasl.decode_name(name.encode())
 
 
 def _proof(text: str) -> bytes:

@@ -141,19 +141,18 @@ def first_naming(saslname: str) -> bytes:
         ("alice@example.com+laptop", "alice@example.com+laptop"),
         ("two words", "two words"),
         ("J\u00fcrgen", "Jürgen"),
-        # NFKC.
-        ("Ju\u0308rgen", "Jürgen"),
-        ("\u2168", "IX"),
-        ("a\u00a0b", "a b"),
-        # Unicode 3.2 does not know it, so no normalisation does either.
-        ("\U0001f130", "\U0001f130"),
+        ("Ju\u0308rgen", "Ju\u0308rgen"),
+        ("\u2168", "\u2168"),
+        ("\u00a0two words ", "two words"),
     ],
 )
-def test_names_are_decoded_and_normalised(saslname: str, name: str) -> None:
+def test_names_are_decoded_and_come_as_they_were_sent(saslname: str, name: str) -> None:
     assert server().first(first_naming(saslname)).username == name
 
 
-names = st.text(alphabet=st.sampled_from("ab=,2CD3ü 日"), min_size=1, max_size=12)
+names = st.text(alphabet=st.sampled_from("ab=,2CD3ü 日"), min_size=1, max_size=12).map(
+    lambda name: f"u{name}r"
+)
 
 
 # No UTF-8, so nothing is prepared.
