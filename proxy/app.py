@@ -109,8 +109,10 @@ class App:
 
         Raises:
             BadConfig: a password is not where the configuration says.
+            StoreUnavailable
         """
         check_password_file(self._settings.alerts)
+        await self.core.respell(self._directory)
         await self.core.passwords.load(self._directory)
         await self.core.submissions.tell_unfinished()
         stack.push_async_callback(self._listeners.close)
@@ -156,11 +158,12 @@ class App:
         Returns the keys that take effect at the next start.
 
         Raises:
-            OSError, BadConfig: it cannot be used; nothing has changed.
+            OSError, BadConfig, StoreUnavailable: it cannot be used; nothing has changed.
         """
         settings, later = _but_for_what_waits(settings, self._settings)
         directory = directory_of(settings)
         check_password_file(settings.alerts)
+        await self.core.respell(directory)
         await self.core.passwords.load(directory)
         before = self._certificate
         self._certificate = certificate_of(settings)
@@ -312,6 +315,7 @@ async def administer(
             label_key=await _label_key(settings, store),
             room=Room(partial(space, settings.data_dir), settings.store),
         )
+        await core.respell(directory)
         try:
             return await core.admin.call(command, arguments, report)
         finally:

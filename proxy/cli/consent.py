@@ -15,6 +15,7 @@ from proxy.cli.common import Config, errors_end_the_command, operate, run, setti
 from proxy.config.schema import Settings
 from proxy.domain.directory import DeclaredAccount
 from proxy.domain.errors import BadRequest, ConsentNeeded, NotFound
+from proxy.domain.login_name import canonical
 from proxy.services.consent import Consent, Grant
 from proxy.web.redirect import waiting_for_redirect
 
@@ -84,7 +85,7 @@ def _password() -> str:
 
 def _declared(settings: Settings, name: str) -> DeclaredAccount:
     for account in settings.account:
-        if account.name == name:
+        if canonical(account.name) == canonical(name):
             return account
     raise NotFound(f"no [[account]] {name} in the configuration")
 

@@ -13,6 +13,7 @@ from proxy.app import administer
 from proxy.cli.common import Config, Json, errors_end_the_command, print_json, run, settings_from
 from proxy.config.schema import Settings
 from proxy.domain.errors import BadRequest
+from proxy.domain.login_name import canonical
 from proxy.wire.seen_files import (
     FILE_LIMIT,
     BadSeenFile,
@@ -108,7 +109,7 @@ def _is(mailbox: SeenMailbox, host: str | None, user: str | None) -> bool:
 def _upstream(settings: Settings, account: str) -> tuple[str, str]:
     """Host and user name of an account, declared or not."""
     for declared in settings.account:
-        if declared.name == account:
+        if canonical(declared.name) == canonical(account):
             return declared.policy.upstream.host, declared.credentials.username
     return settings.default_policy().upstream.host, account
 

@@ -28,7 +28,7 @@ from proxy.cli.common import (
 )
 from proxy.config.schema import Settings
 from proxy.demo import play, stage
-from proxy.domain.errors import BadConfig
+from proxy.domain.errors import BadConfig, StoreUnavailable
 from proxy.domain.model import Credentials
 from proxy.domain.policy import AlertsPolicy, SmtpServer, UpstreamServer
 from proxy.services.smtp_login import sending_as
@@ -106,7 +106,7 @@ async def _reload(app: App, config: Path | None) -> None:
         # In a thread: it reads files.
         settings = await asyncio.get_running_loop().run_in_executor(None, settings_from, config)
         later = await app.reload(settings)
-    except (BadConfig, OSError) as error:
+    except (BadConfig, StoreUnavailable, OSError) as error:
         log.error("reload refused, the old configuration stays", reason=str(error))
         return
     logs.configure(settings.log.level, settings.log.format, settings.log.parts)

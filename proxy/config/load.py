@@ -20,7 +20,7 @@ from proxy.config.trust import why_not_own
 from proxy.config.values import WrongValue, show
 from proxy.domain.directory import DeclaredAccount
 from proxy.domain.errors import BadConfig
-from proxy.domain.login_name import candidates
+from proxy.domain.login_name import canonical, unheard_of
 from proxy.domain.model import Credentials
 from proxy.domain.password_source import PasswordSource
 from proxy.domain.policy import AccountPolicy, AlertsPolicy, SmtpServer
@@ -114,9 +114,10 @@ class _Accounts:
             account = self._account(("account", index), table)
             if account is None:
                 continue
-            if account.name in found:
-                self._report.add(("account", index), "declared twice")
-            found[account.name] = account
+            key = canonical(account.name)
+            if key in found:
+                self._report.add(("account", index), _twice(found[key].name, account.name))
+            found[key] = account
         return tuple(found.values())
 
     def _account(self, path: KeyPath, table: Any) -> DeclaredAccount | None:
@@ -174,6 +175,12 @@ class _Accounts:
             return b"", None
 
 
+def _twice(first: str, second: str) -> str:
+    if first == second:
+        return "declared twice"
+    return f"declared twice: {show(first)} and {show(second)} are two spellings of one name"
+
+
 def _laid_over(default: Section, own: Section, table: dict[str, Any] | None) -> Section:
     """The default with those keys of its own that the account's table names."""
     target: Any = default
@@ -197,9 +204,10 @@ def _check_whole(settings: Settings, report: Report, *, any_account: bool) -> No
             "needed: the POP3 server that the mailboxes are on "
             f"(or {environment.PREFIX}UPSTREAM__HOST, or an [[account]] with one of its own)",
         )
+    declared = {canonical(account.name) for account in settings.account}
     for pattern in settings.accounts.allow:
-        name, device = candidates(pattern, settings.devices.separator)[-1]
-        if device is not None and all(account.name != pattern for account in settings.account):
+        name, device = unheard_of(pattern, settings.devices.separator)
+        if device is not None and canonical(pattern) not in declared:
             report.add(
                 ("accounts", "allow"),
                 f"{show(pattern)} matches no account: {show(device)} is the name of a device "

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from proxy.domain.login_name import canonical
+
 DOMAIN = "*@"
 """How a pattern begins that stands for all names of a domain."""
-
-
-def canonical(name: str) -> str:
-    """Names are compared in this form."""
-    return name.strip().casefold()
 
 
 class Allowed:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from proxy.domain.allowed import Allowed
+from proxy.domain.login_name import canonical
 from proxy.domain.model import Credentials
 from proxy.domain.password_source import PasswordSource
 from proxy.domain.policy import AccountPolicy, SyncPolicy
@@ -39,7 +40,7 @@ class Directory:
         allowed: Allowed | None = None,
     ) -> None:
         """`allowed`: which accounts may come beside the declared ones; None: any."""
-        self._declared = {account.name: account for account in declared}
+        self._declared = {canonical(account.name): account for account in declared}
         self.default = default
         self.pass_through = pass_through
         self._allowed = allowed or Allowed()
@@ -65,12 +66,21 @@ class Directory:
 
     def set_password(self, name: str, password: bytes) -> None:
         """Of a declared account, once it is known."""
-        account = self._declared.get(name)
+        account = self.declared(name)
         if account is None:
             # A reload has just taken it away.
             return
         credentials = replace(account.credentials, password=password)
-        self._declared[name] = replace(account, credentials=credentials)
+        self._declared[canonical(name)] = replace(account, credentials=credentials)
+
+    def respell(self, spellings: Mapping[str, str]) -> None:
+        """Declared accounts, by name, that the store knows under these names go on under those.
+
+        What they log in with upstream stays what the configuration says.
+        """
+        for name, known in spellings.items():
+            account = self._declared.pop(canonical(name))
+            self._declared.setdefault(canonical(known), replace(account, name=known))
 
     @property
     def secret_variables(self) -> frozenset[str]:
@@ -84,7 +94,8 @@ class Directory:
         )
 
     def declared(self, name: str) -> DeclaredAccount | None:
-        return self._declared.get(name)
+        """By any spelling of its name."""
+        return self._declared.get(canonical(name))
 
     @property
     def separator(self) -> str:
@@ -93,11 +104,11 @@ class Directory:
 
     def allows(self, name: str) -> bool:
         """Whether this account may come at all."""
-        return name in self._declared or name in self._allowed
+        return canonical(name) in self._declared or name in self._allowed
 
     def uses(self, name: str) -> bool:
         """Whether an account that exists is in use as things stand."""
-        return name in self._declared or (self.pass_through and name in self._allowed)
+        return canonical(name) in self._declared or (self.pass_through and name in self._allowed)
 
     def all_declared(self) -> list[DeclaredAccount]:
         return list(self._declared.values())
@@ -120,5 +131,5 @@ class Directory:
         return username, self.knows(name), replace(self.policy(name), sync=SyncPolicy())
 
     def policy(self, name: str) -> AccountPolicy:
-        declared = self._declared.get(name)
+        declared = self.declared(name)
         return declared.policy if declared else self.default

@@ -151,6 +151,10 @@ class BadDevice(Refusal):
     that person: ASCII, on one line."""
 
 
+class UnfitDeviceName(BadDevice):
+    """What the login name says of the device can name none."""
+
+
 class DeviceNotNamed(BadDevice):
     """Nothing names the device, and it has to have a name."""
 

@@ -63,6 +63,8 @@ class Account:
 
     id: int
     name: str
+    """In the spelling that came first; for an account that is not declared, the one that upstream
+    has accepted, and what goes upstream."""
     declared: bool
     verifier: str | None = field(repr=False)
     """Argon2id string of a pass-through account's last accepted password."""
@@ -84,6 +86,8 @@ class Account:
     """Seconds to leave between two logins, as learnt from refusals; 0: nothing learnt."""
     unfetched: tuple[Unfetched, ...]
     """What upstream listed at the last successful sync and was not fetched; the first few."""
+    salt_name: str = ""
+    """What its SCRAM salt is made of; "": the canonical form of its name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,10 +64,15 @@ class Accounts(Protocol):
     async def accounts(self) -> list[Account]:
         """All of them, by name."""
 
-    async def account(self, name: str) -> Account | None: ...
+    async def account(self, name: str) -> Account | None:
+        """The one of exactly this name, or else of one with the same canonical form.
+
+        Accounts that were merged into another one are that one. Where earlier versions have left
+        two spellings as two accounts, any third one means the declared of them, or the older.
+        """
 
     async def ensure_account(self, name: str, *, declared: bool, at: float) -> Account:
-        """The account of this exact name, made if it is new; `declared` is kept up to date."""
+        """As `account`, made in this spelling if it is new; `declared` is kept up to date."""
 
     async def remove_account(self, account_id: int) -> None:
         """Forget the account, its devices and its messages.

@@ -120,14 +120,17 @@ class Admin:
                 for trouble in await self._store.troubles()
                 if trouble.over_at is None and trouble.kind != "digest"
             ],
+            "namesakes": await self._names.namesakes(),
         }
 
     async def account_list(self) -> list[Row]:
         rows = []
+        alike = {name: names for names in await self._names.namesakes() for name in names}
         for name in await self._names.accounts():
             row, known = await self._account_row(name)
             devices = await self._store.devices(known.id) if known else []
-            rows.append({**row, "devices": len(devices)})
+            namesakes = [other for other in alike.get(name, []) if other != name]
+            rows.append({**row, "devices": len(devices), "namesakes": namesakes})
         return rows
 
     async def account_show(self, account: str) -> Row:
@@ -137,6 +140,7 @@ class Admin:
 
     async def _account_row(self, account: str) -> tuple[Row, Account | None]:
         """What is known of an account, its devices apart; None: declared, and not met yet."""
+        account = await self._names.spelling(account)
         declared = self._directory.declared(account)
         known = await self._store.account(account)
         if known is None and declared is None:
@@ -178,7 +182,8 @@ class Admin:
             Temporary: a mail of it is on its way upstream.
         """
         known = await self._names.account(account)
-        if self._directory.declared(account) is not None:
+        account = known.name
+        if await self._names.is_declared(known):
             raise BadRequest(f"{account} is declared: take its [[account]] out and reload first")
         async with self._rights.barred(lambda right: right.account == known.name) as all_ended:
             if not all_ended:
@@ -206,6 +211,7 @@ class Admin:
     async def account_set_password(self, account: str, password: str) -> Row:
         """Keep the upstream password of a declared account, encrypted."""
         declared = self._names.declared(account)
+        account = declared.name
         if not declared.password_stored:
             raise BadRequest(
                 f"the configuration says where the password of {account} is: write "
@@ -225,9 +231,9 @@ class Admin:
     async def account_keep_token(self, account: str, refresh_token: str) -> Row:
         """Keep the refresh token that a person's consent has brought, encrypted."""
         declared = self._names.declared(account)
-        await self._kept.keep_refresh_token(account, refresh_token.encode())
-        self._syncs.try_again(account, declared.credentials)
-        return {"account": account}
+        await self._kept.keep_refresh_token(declared.name, refresh_token.encode())
+        self._syncs.try_again(declared.name, declared.credentials)
+        return {"account": declared.name}
 
     async def device_list(self, account: str) -> list[Row]:
         return await self._device_rows(await self._names.account(account))
@@ -242,17 +248,17 @@ class Admin:
         _check_device_name(device)
         password = new_app_password(self._entropy)
         now = self._clock.now()
-        policy = self._directory.policy(account)
+        policy = self._directory.policy(known.name)
         made = await self._store.add_device(
             known.id,
             device,
             since=since(policy.devices.backlog, now),
             app_password_hash=app_password_hash(password.encode()),
-            scram_keys=await self._scram_secrets.stored(account, password),
+            scram_keys=await self._scram_secrets.stored(known.name, password),
             at_most=self._newcomers.max_devices,
             at=now,
         )
-        return {"account": account, "device": made.name, "app_password": password}
+        return {"account": known.name, "device": made.name, "app_password": password}
 
     async def device_certificate(self, account: str, device: str) -> Row:
         """Make a certificate that the device may log in with; an earlier one ends. All in PEM."""

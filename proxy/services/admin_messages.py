@@ -35,7 +35,7 @@ class MessageCommands:
         devices = await self._store.devices(known.id)
         deliveries = {one.device: one for one in await self._store.deliveries(record.id)}
         return {
-            "account": account,
+            "account": known.name,
             "uid": record.uid,
             "octets": record.octets,
             "sha256": record.digest.hex(),
@@ -61,7 +61,7 @@ class MessageCommands:
         if record.purged_at is not None:
             raise NotFound(f"message {uid} has left the store")
         copy = await self._store.add_copy(known.id, record.id, found.id, at=self._clock.now())
-        return {"account": account, "device": found.name, "uid": copy}
+        return {"account": known.name, "device": found.name, "uid": copy}
 
 
 def _delivery_row(record: MessageRecord, device: Device, done: Delivery | None) -> Row:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.errors import NotFound
+from proxy.domain.login_name import canonical
 from proxy.domain.model import Account, Device, MessageRecord
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
@@ -31,7 +33,22 @@ class Names:
     async def accounts(self) -> list[str]:
         """Those that exist or are declared, in order."""
         names = {account.name for account in await self._store.accounts()}
-        return sorted(names | {declared.name for declared in self._directory.all_declared()})
+        for declared in self._directory.all_declared():
+            names.add(await self.spelling(declared.name))
+        return sorted(names)
+
+    async def spelling(self, name: str) -> str:
+        """How an account spells itself; `name`, where there is none."""
+        account = await self._store.account(name)
+        declared = self._directory.declared(name)
+        return account.name if account else declared.name if declared else name
+
+    async def namesakes(self) -> list[list[str]]:
+        """Spellings of one name that are an account each: versions before this one made them."""
+        spellings: dict[str, list[str]] = defaultdict(list)
+        for account in await self._store.accounts():
+            spellings[canonical(account.name)].append(account.name)
+        return [names for names in spellings.values() if len(names) > 1]
 
     async def account(self, name: str) -> Account:
         """A declared account is made when it is first named.
@@ -45,6 +62,11 @@ class Names:
         if account is None:
             raise NotFound(f"no account {name}: `pop3-sync-proxy account list` shows them")
         return account
+
+    async def is_declared(self, account: Account) -> bool:
+        """Whether it is this one that the configuration means, and not a namesake of it."""
+        declared = self._directory.declared(account.name)
+        return declared is not None and await self._store.account(declared.name) == account
 
     def declared(self, name: str) -> DeclaredAccount:
         """Raises:
@@ -62,7 +84,7 @@ class Names:
         known = await self.account(account)
         device = await self._store.device(known.id, name)
         if device is None:
-            raise NotFound(f"account {account} has no device {name}")
+            raise NotFound(f"account {known.name} has no device {name}")
         return known, device
 
     async def message(self, account: Account, uid: str) -> MessageRecord:

@@ -142,6 +142,19 @@ class Core:
         self.rights.end("revoked", revoked)
         self.rights.end("changed", changed)
 
+    async def respell(self, directory: Directory) -> None:
+        """Declared accounts that the store knows go on under the name that they have there.
+
+        Raises:
+            StoreUnavailable
+        """
+        spellings = {}
+        for account in directory.all_declared():
+            known = await self._store.account(account.name)
+            if known is not None and known.name != account.name:
+                spellings[account.name] = known.name
+        directory.respell(spellings)
+
     def follow(
         self,
         policy: SessionPolicy,

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import re
 
+from proxy.domain.login_name import canonical
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Entropy
 from proxy.wire.scram import ScramKeys, scram_keys
@@ -45,7 +46,8 @@ class ScramSecrets:
     """Salts and keys for SCRAM-SHA-256.
 
     All passwords of an account share one salt, made from its name and a secret of the store. So a
-    name that nobody has gets a salt as well, always the same, and cannot be told from an account.
+    name that nobody has gets a salt as well, always the same however it is spelled, and cannot be
+    told from an account.
     """
 
     def __init__(self, store: Store, entropy: Entropy) -> None:
@@ -60,7 +62,9 @@ class ScramSecrets:
         """
         if self._secret is None:
             self._secret = await self._store.secret("scram", fresh=self._entropy.token(32))
-        return hmac.digest(self._secret, account.encode(), "sha256")[:SALT_OCTETS]
+        known = await self._store.account(account)
+        name = (known and known.salt_name) or canonical(known.name if known else account)
+        return hmac.digest(self._secret, name.encode(), "sha256")[:SALT_OCTETS]
 
     async def stored(self, account: str, password: str) -> bytes:
         """The keys of an app password as `Device.scram_keys` has them."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from proxy.domain.device_texts import new_device, not_named
 from proxy.domain.directory import Directory
-from proxy.domain.errors import AlreadyExists, BadLogin, DeviceNotNamed
+from proxy.domain.errors import AlreadyExists, BadLogin, DeviceNotNamed, UnfitDeviceName
 from proxy.domain.facts import DeviceEnrolled, DeviceUsed
+from proxy.domain.login_name import unfit_device_name
 from proxy.domain.model import DEFAULT_DEVICE, Account, Blob, Device
 from proxy.domain.peers import device_of_address, device_of_host
 from proxy.domain.policy import AccountPolicy, IdentifyBy, backlog_age
@@ -68,7 +69,7 @@ class Enrolment:
 
         Raises:
             BadLogin: it may not be this one.
-            BadDevice: it has no name, or is one too many.
+            BadDevice: that can be no device's name, or it has none, or is one too many.
         """
         name = await self._name(admitted, asked, policy, peer)
         device = await self._device(admitted, name or DEFAULT_DEVICE, policy, peer)
@@ -97,7 +98,7 @@ class Enrolment:
         """None: nothing names it, and nothing need.
 
         Raises:
-            DeviceNotNamed
+            DeviceNotNamed, UnfitDeviceName
         """
         own = admitted.device
         for way in policy.devices.identify_by:
@@ -127,6 +128,8 @@ class Enrolment:
     ) -> str | None:
         match way:
             case "login":
+                if asked is not None and (fault := unfit_device_name(asked)):
+                    raise UnfitDeviceName(f"login refused: {fault}")
                 return asked
             case "app-password":
                 return own.name if own else None

@@ -100,6 +100,10 @@ class Attempt:
 
     peer: str
     account: str
+    """The same for all spellings of it: the name of an account that exists, or else the canonical
+    form. What is remembered hangs on it."""
+    name: str
+    """The account in its own spelling, or as it was written: what goes upstream."""
     exists: bool
     secret: bytes = field(repr=False)
     """Equal for two tries of the same secret; what a wrong SCRAM proof was made of nobody knows."""

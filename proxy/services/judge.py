@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 from contextlib import nullcontext
+from dataclasses import replace
 
 from proxy.domain.directory import Directory
 from proxy.domain.errors import BadLogin
@@ -110,7 +111,7 @@ class Judge:
     async def _by_scram(
         self, challenge: ScramChallenge, candidate: int | None, attempt: Attempt
     ) -> Admitted:
-        name = attempt.account
+        name = attempt.name
         if candidate is None:
             await self._would_have_asked(attempt)
             raise BadLogin("wrong password")
@@ -120,17 +121,16 @@ class Judge:
             password = self._directory.password(name)
             if not password or keys != await self.scram_secrets.own(name, password):
                 raise BadLogin("the password was changed")
-            right = Right(name, self._rights.secret(password))
-            return Admitted(await self._declared_account(name), right)
+            return self._by_own_password(await self._declared_account(name), password)
         account = await self._known(name)
         device = await self._store.device(account.id, device_name) if account else None
         known = device.scram_keys if device else None
         if account is None or device is None or known is None or keys != unpack(known):
             raise BadLogin("the device was removed")
-        return Admitted(account, Right(name, device_id=device.id), device)
+        return Admitted(account, Right(account.name, device_id=device.id), device)
 
     async def _by_password(self, password: bytes, attempt: Attempt) -> Admitted:
-        name = attempt.account
+        name = attempt.name
         account = await self._known(name)
         if account is not None and has_form_of_app_password(password):
             device = await self._store.device_by_app_password(
@@ -138,12 +138,11 @@ class Judge:
             )
             if device is not None:
                 return Admitted(account, Right(account.name, device_id=device.id), device)
-        right = Right(name, self._rights.secret(password))
         declared = self._directory.declared(name)
         if declared is not None:
             own = declared.credentials.password
             if own and hmac.compare_digest(password, own):
-                return Admitted(await self._declared_account(name), right)
+                return self._by_own_password(await self._declared_account(name), password)
             await self._would_have_asked(attempt)
             raise BadLogin("wrong password")
         if not self._directory.pass_through:
@@ -157,7 +156,10 @@ class Judge:
             raise BadLogin("the app password of no device")
         with self._newcomers.one_more(attempt.peer) if account is None else nullcontext():
             account, run = await self._pass_through.admit(attempt, account, password)
-        return Admitted(account, right, password=password, run=run)
+        return replace(self._by_own_password(account, password), password=password, run=run)
+
+    def _by_own_password(self, account: Account, password: bytes) -> Admitted:
+        return Admitted(account, Right(account.name, self._rights.secret(password)))
 
     async def _would_have_asked(self, attempt: Attempt) -> None:
         """A secret that was wrong here uses up what it would have used up of a name that only

@@ -17,7 +17,7 @@ from proxy.domain.errors import (
     TooManyRefusals,
 )
 from proxy.domain.facts import DeviceRefused, Fact, LoginPutOff, LoginRefused, LoginUnasked
-from proxy.domain.login_name import candidates
+from proxy.domain.login_name import canonical, unfit_device_name
 from proxy.domain.retention import expire_days
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
@@ -33,6 +33,7 @@ from proxy.services.face import (
 )
 from proxy.services.gate import Attempt, Gate
 from proxy.services.judge import Judge
+from proxy.services.login_names import LoginNames
 from proxy.services.maildrops import DeviceMaildrop, Maildrops
 from proxy.services.newcomers import Newcomers
 from proxy.services.pass_through import PassThrough
@@ -88,6 +89,7 @@ class Logins:
         self._syncs = syncs
         self._maildrops = maildrops
         self._gate = gate
+        self._names = LoginNames(store, directory)
         self._enrolment = enrolment
         self._pass_through = PassThrough(world, store, directory, syncs, gate, rights)
         self._judge = Judge(world, store, directory, gate, self._pass_through, newcomers, rights)
@@ -131,10 +133,11 @@ class Logins:
         """`then` is given who was admitted, and the device that was asked for."""
         username = _username(proof)
         came = asyncio.get_running_loop().time()
-        name, asked = await self._resolve(username)
+        name, asked = await self._names.resolve(username)
         account = await self._store.account(name)
         attempt = Attempt(
             peer,
+            account.name if account else canonical(name),
             name,
             account is not None,
             _what_was_tried(proof),
@@ -146,7 +149,7 @@ class Logins:
         except ProxyError as error:
             answer_at = self._gate.answer_at(attempt, error, self._judging_host)
             self._gate.failed(attempt, answer_at)
-            self._tell(peer, username, error)
+            self._tell(peer, username, error, unproved=asked)
             said = self._gate.said(attempt, error, self._judging_host)
             await _until(answer_at)
             raise said from None
@@ -165,11 +168,12 @@ class Logins:
         async with nullcontext() if is_certificate else self._gate.turn(attempt):
             admitted = await self._judge.admit(proof, attempt)
             account = admitted.account
-            if username and attempt.account != account.name:
+            if is_certificate and username and attempt.account != account.name:
                 raise BadLogin("the certificate of another account")
             if not self._directory.knows(account.name):
                 raise BadLogin("the account is in the store alone")
             if not is_certificate:
+                attempt.account = account.name
                 self._gate.succeeded(attempt, self._judge.stamp(account.name, account))
             return admitted
 
@@ -179,7 +183,11 @@ class Logins:
         directory = self._directory
         return directory.default.upstream.host if directory.pass_through else None
 
-    def _tell(self, peer: str, username: str, error: ProxyError) -> None:
+    def _tell(
+        self, peer: str, username: str, error: ProxyError, unproved: str | None = None
+    ) -> None:
+        """`unproved`: the device that was asked for by who has not proved to be the account, who is
+        not told what is wrong with that. The operator is."""
         fact: Fact
         match error:
             case TooManyRefusals():
@@ -191,7 +199,9 @@ class Logins:
             case BadDevice():
                 fact = DeviceRefused(peer, username, str(error))
             case BadLogin():
-                fact = LoginRefused(peer, username, "credentials", str(error))
+                unfit = "" if unproved is None else unfit_device_name(unproved)
+                reason = "; ".join(filter(None, (str(error), unfit)))
+                fact = LoginRefused(peer, username, "credentials", reason)
             case _:
                 fact = LoginPutOff(peer, username, type(error).__name__, str(error))
         self._observer.observe(fact)
@@ -225,13 +235,5 @@ class Logins:
         return Sender(account, device, device.name if device else "", admitted.password)
 
     async def scram(self, username: str, peer: str) -> ScramChallenge:
-        name, _ = await self._resolve(username)
+        name, _ = await self._names.resolve(username)
         return await self._judge.challenge(username, name)
-
-    async def _resolve(self, username: str) -> tuple[str, str | None]:
-        """Account and device a login name means; the account need not exist yet."""
-        pairs = candidates(username, self._directory.separator)
-        for name, device in pairs:
-            if self._directory.declared(name) or await self._store.account(name):
-                return name, device
-        return pairs[-1]

@@ -94,7 +94,7 @@ class PassThrough:
             raise KnownWrong("upstream has refused this password a short while ago")
 
     async def _ask_upstream(self, attempt: Attempt, password: bytes) -> tuple[Account, SyncRun]:
-        credentials = Credentials(attempt.account, password)
+        credentials = Credentials(attempt.name, password)
         try:
             async with asyncio.timeout(UPSTREAM_WAIT):
                 run = await self._run(attempt, credentials)
@@ -109,17 +109,17 @@ class PassThrough:
 
     async def _run(self, attempt: Attempt, credentials: Credentials) -> SyncRun:
         """The run that these are judged by: the one under way, or one that is begun."""
-        run = self._syncs.asked(attempt.account, credentials)
+        run = self._syncs.asked(attempt.name, credentials)
         if run is not None:
             return run
-        host = self._directory.policy(attempt.account).upstream.host
+        host = self._directory.policy(attempt.name).upstream.host
         guess = await self._gate.ask(attempt, host)
-        run = self._syncs.asked(attempt.account, credentials)
+        run = self._syncs.asked(attempt.name, credentials)
         if run is not None:
             guess.settle(counts=False)
             return run
         known = self._gate.proved_from(attempt)
-        run = self._syncs.ask(attempt.account, credentials, known_place=known)
+        run = self._syncs.ask(attempt.name, credentials, known_place=known)
         run.accepted.add_done_callback(lambda _: self._settle(guess, attempt, run))
         return run
 

@@ -15,6 +15,7 @@ from proxy.domain.errors import (
     StoreUnavailable,
     TooManyFailures,
     TooManyRefusals,
+    UnfitDeviceName,
 )
 
 
@@ -29,7 +30,8 @@ def reply_to(error: ProxyError) -> tuple[str, str]:
     if isinstance(error, BadLogin):
         return "login refused: check user name and password", "AUTH"
     if isinstance(error, BadDevice):
-        return str(error), "AUTH" if isinstance(error, DeviceNotNamed) else "SYS/PERM"
+        of_name = isinstance(error, DeviceNotNamed | UnfitDeviceName)
+        return str(error), "AUTH" if of_name else "SYS/PERM"
     if isinstance(error, NotFound):
         return "the device has been removed, nothing was changed", ""
     if isinstance(error, LogInAgain):

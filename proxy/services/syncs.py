@@ -22,6 +22,7 @@ from proxy.domain.errors import (
     UpstreamUnreachable,
 )
 from proxy.domain.facts import SyncFailed, SyncFinished, Unexpected
+from proxy.domain.login_name import canonical
 from proxy.domain.model import Account, Credentials
 from proxy.domain.policy import AccountPolicy
 from proxy.domain.providers import hides_retrieved
@@ -73,8 +74,9 @@ class Syncs:
         self._directory = directory
         self._states: dict[str, AccountState] = defaultdict(AccountState)
         self._runs: dict[str, SyncRun] = {}
+        """By the canonical name: two first logins may spell an account in two ways."""
         self._guesses: dict[tuple[str, bytes], SyncRun] = {}
-        """Runs that are not proven, by account and password."""
+        """Runs that are not proven, by canonical name and password."""
         self._guessing: dict[tuple[str, bool], asyncio.Semaphore] = {}
         self._away: dict[str, float] = {}
         """Until when, by the loop's time, a host is not tried with guesses."""
@@ -93,7 +95,7 @@ class Syncs:
 
     def freshen(self, name: str, credentials: Credentials) -> SyncRun | None:
         """A sync if one is due by `max_age` and the back-off; the one under way if there is one."""
-        run = self._runs.get(name)
+        run = self._runs.get(canonical(name))
         if run is not None:
             return run
         state = self._states.get(name)
@@ -108,20 +110,24 @@ class Syncs:
 
     def start(self, name: str, credentials: Credentials) -> SyncRun:
         """A sync now, or the one under way, whoever's credentials that uses."""
-        run = self._runs.get(name)
+        run = self._runs.get(canonical(name))
         if run is None:
-            run = self._runs[name] = SyncRun(credentials, proven=True)
+            run = self._runs[canonical(name)] = SyncRun(credentials, proven=True)
             run.task = self.spawn(self._perform(name, run))
             self.began(name, run)
         return run
 
     def asked(self, name: str, credentials: Credentials) -> SyncRun | None:
-        """The run with exactly these credentials, if there is one under way."""
-        run = self._runs.get(name)
+        """The run with these credentials, if there is one under way.
+
+        Of passwords that nobody has vouched for, one is asked about once, however the name is
+        spelled.
+        """
+        run = self._runs.get(canonical(name))
         return (
             run
             if run and run.credentials == credentials
-            else self._guesses.get((name, credentials.password))
+            else self._guesses.get((canonical(name), credentials.password))
         )
 
     def ask(self, name: str, credentials: Credentials, *, known_place: bool) -> SyncRun:
@@ -130,7 +136,7 @@ class Syncs:
         `known_place`: they come from where the account has been proved before.
         """
         run = SyncRun(credentials, proven=False)
-        self._guesses[name, credentials.password] = run
+        self._guesses[canonical(name), credentials.password] = run
         run.task = self.spawn(self._perform_guess(name, run, known_place))
         self.began(name, run)
         return run
@@ -171,8 +177,8 @@ class Syncs:
 
     async def break_off(self, name: str) -> None:
         """The sync under way, and guesses; messages that came down whole are kept."""
-        guesses = [run for (account, _), run in self._guesses.items() if account == name]
-        for run in (*guesses, self._runs.get(name)):
+        guesses = [run for (account, _), run in self._guesses.items() if account == canonical(name)]
+        for run in (*guesses, self._runs.get(canonical(name))):
             if run is not None and run.task is not None:
                 run.task.cancel()
                 await asyncio.wait([run.task])
@@ -181,9 +187,9 @@ class Syncs:
                 run.fail(UpstreamUnreachable("the sync was broken off"))
 
     def _over(self, name: str, run: SyncRun) -> None:
-        if self._runs.get(name) is run:
-            del self._runs[name]
-        key = name, run.credentials.password
+        if self._runs.get(canonical(name)) is run:
+            del self._runs[canonical(name)]
+        key = canonical(name), run.credentials.password
         if self._guesses.get(key) is run:
             del self._guesses[key]
 
@@ -271,7 +277,7 @@ class Syncs:
         places = policy.sync.max_sessions_per_host // (4 if known_place else 2)
         slot = self._guessing.setdefault((host, known_place), asyncio.Semaphore(max(places, 1)))
         try:
-            while (other := self._runs.get(name)) is not None:
+            while (other := self._runs.get(canonical(name))) is not None:
                 await asyncio.wait([other.finished])
             await slot.acquire()
             run.accepted.add_done_callback(lambda _: slot.release())
@@ -341,10 +347,10 @@ class Syncs:
                 name, declared=declared, at=self._world.clock.now()
             )
             run.accept(account)
-            while (other := self._runs.setdefault(name, run)) is not run:
+            while (other := self._runs.setdefault(canonical(name), run)) is not run:
                 # With another password that is right.
                 await asyncio.wait([other.finished])
-            self._states[name] = state
+            self._states[account.name] = state
             state.learnt_delay = account.login_interval
             sync = AccountSync(
                 session=session,

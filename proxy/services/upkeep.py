@@ -56,9 +56,9 @@ class Upkeep:
                 f"{account} is a pass-through account: it is synced when a device logs in, since "
                 "the proxy does not keep its password"
             )
-        run = self._syncs.start(account, declared.credentials)
+        run = self._syncs.start(declared.name, declared.credentials)
         await _watch([run], report)
-        return {"account": account, **sync_row(await run.finished)}
+        return {"account": declared.name, **sync_row(await run.finished)}
 
     async def gc(self) -> list[Row]:
         """Let go, now, of what retention no longer keeps."""

@@ -84,7 +84,7 @@ class StoreContract:
         assert again == alice
         other = await store.ensure_account("bob", declared=False, at=NOW)
         assert await store.accounts() == [alice, other]
-        assert await store.account("Alice") is None
+        assert await store.account("Alice") == alice
 
     async def test_whether_an_account_is_declared_is_kept_up_to_date(
         self, store: Store, alice: Account

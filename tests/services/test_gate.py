@@ -49,7 +49,7 @@ def now() -> float:
 def attempt(
     secret: object = b"guess", peer: str = STRANGER, name: str = "alice", *, exists: bool = True
 ) -> Attempt:
-    return Attempt(peer, name, exists, str(secret).encode(), "", now())
+    return Attempt(peer, name, name, exists, str(secret).encode(), "", now())
 
 
 async def taken(work: Awaitable[object]) -> float:
@@ -217,7 +217,7 @@ def test_a_password_is_right_for_its_account_and_its_verifier_alone() -> None:
         await get_in(gate, tried)
         assert gate.remembers(attempt("right"))
         assert not gate.remembers(attempt("right", name="bob"))
-        assert not gate.remembers(Attempt(OWNER, "alice", True, b"right", "another", now()))
+        assert not gate.remembers(Attempt(OWNER, "alice", "alice", True, b"right", "another", now()))
         gate.failed(tried, now())
         assert not gate.remembers(tried), "it has turned out wrong"
 

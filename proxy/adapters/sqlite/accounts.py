@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from proxy.adapters.blobs import Blobs, to_the_end
 from proxy.adapters.sqlite.connection import Connection, Parameters
@@ -14,12 +14,13 @@ from proxy.adapters.sqlite.own import insert_own
 from proxy.adapters.sqlite.people import DEVICE, PeopleInMemory, device_of
 from proxy.adapters.sqlite.views import MARK
 from proxy.domain.errors import AlreadyExists, TooManyDevices
+from proxy.domain.login_name import canonical
 from proxy.domain.model import Account, Blob, Device, Unfetched
 from proxy.domain.policy import ViewKind
 
-_ENSURE = """
-INSERT INTO account (name, declared, created_at) VALUES (?, ?, ?)
-ON CONFLICT (name) DO UPDATE SET declared = excluded.declared RETURNING id
+_MAKE = """
+INSERT INTO account (name, key, declared, created_at) SELECT ?1, ?2, ?3, ?4
+WHERE NOT EXISTS (SELECT 1 FROM account WHERE key = ?2)
 """
 
 _OWN_BLOBS = """
@@ -62,19 +63,27 @@ class AccountsAndDevices(PeopleInMemory):
         return [known[name] for name in sorted(known)]
 
     async def account(self, name: str) -> Account | None:
-        return (await self._known_people()).accounts.get(name)
+        return (await self._known_people()).account(name)
 
     async def ensure_account(self, name: str, *, declared: bool, at: float) -> Account:
         account = await self.account(name)
-        if account is None or account.declared is not declared:
-            made = 0
+        if account is None:
+            key, made = canonical(name), 0
             try:
                 async with self._database.transaction() as change:
-                    ((made,),) = await change.fetch(_ENSURE, (name, declared, at))
+                    # Another spelling may have come first.
+                    await change.execute(_MAKE, (name, key, declared, at))
+                    ((made,),) = await change.fetch("SELECT id FROM account WHERE key = ?", (key,))
             finally:
                 self._changed[made] = object()
             account = await self.account(name)
             assert account is not None  # noqa: S101 - just made
+        if account.declared is not declared:
+            async with self._change_people(account.id) as change:
+                await change.execute(
+                    "UPDATE account SET declared = ? WHERE id = ?", (declared, account.id)
+                )
+            account = replace(account, declared=declared)
         return account
 
     async def remove_account(self, account_id: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from proxy.adapters.sqlite.connection import Connection
 from proxy.domain.errors import StoreTooNew
+from proxy.domain.login_name import canonical
 
 
 def migrations() -> list[str]:
@@ -54,6 +55,22 @@ async def migrate(connection: Connection, path: Path) -> None:
             await connection.execute("ROLLBACK")
             raise
         await connection.execute("COMMIT")
+    await _renew_keys(connection)
+
+
+async def _renew_keys(connection: Connection) -> None:
+    """Bring the canonical names up to date: the tables of Unicode grow from release to release."""
+    rows = await connection.fetch("SELECT id, name, key FROM account")
+    changed = [(canonical(name), id_) for id_, name, key in rows if canonical(name) != key]
+    if not changed:
+        return
+    await connection.execute("BEGIN IMMEDIATE")
+    try:
+        await connection.executemany("UPDATE account SET key = ? WHERE id = ?", changed)
+    except BaseException:
+        await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")
 
 
 async def _keep_copy(connection: Connection, copy: Path) -> None:
