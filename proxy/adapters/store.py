@@ -9,17 +9,16 @@ import time
 from pathlib import Path
 
 from proxy.adapters.blobs import Blobs, Runner, ThreadRunner
-from proxy.adapters.sqlite.accounts import AccountsAndDevices
 from proxy.adapters.sqlite.connection import Connect, connect_in_thread
 from proxy.adapters.sqlite.copies import copies_with
 from proxy.adapters.sqlite.database import Database, open_database, storage_errors
+from proxy.adapters.sqlite.merge import Merges
 from proxy.adapters.sqlite.messages import Messages
 from proxy.adapters.sqlite.own import OwnMessages
 from proxy.adapters.sqlite.records import Records
 from proxy.adapters.sqlite.seen import SeenUids
 from proxy.adapters.sqlite.sent import SentMails
 from proxy.adapters.sqlite.troubles import Troubles
-from proxy.adapters.sqlite.views import ViewsAndCommits
 from proxy.domain.errors import DataDirInUse, StoreUnavailable
 
 TELLS_FOR = 5.0
@@ -27,8 +26,7 @@ TELLS_FOR = 5.0
 
 
 class SqliteStore(
-    AccountsAndDevices,
-    ViewsAndCommits,
+    Merges,
     Messages,
     OwnMessages,
     SentMails,

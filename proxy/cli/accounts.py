@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from proxy.cli.common import Config, Json, ago, octets, operate, print_json, print_table
+from proxy.cli.merge import namesakes_line
 from proxy.domain.plain_text import printable
 
 app = typer.Typer(help="Look at accounts and sync them.", no_args_is_help=True)
@@ -27,6 +28,8 @@ def status(config: Config = None, as_json: Json = False) -> None:
         _print_account(row)
     for row in result["troubles"]:
         typer.echo(f"TROUBLE, noticed {ago(row['since'])}: {row['subject']}")
+    for names in result["namesakes"]:
+        typer.echo(f"TROUBLE: {namesakes_line(names)}")
 
 
 @app.command("list")
@@ -51,6 +54,8 @@ def list_(config: Config = None, as_json: Json = False) -> None:
             for row in rows
         ),
     )
+    for names in sorted({tuple(row["namesakes"]) for row in rows if row["namesakes"]}):
+        typer.echo(namesakes_line(names))
 
 
 @app.command()

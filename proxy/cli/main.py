@@ -14,6 +14,7 @@ from proxy.cli import (
     devices,
     import_seen,
     init,
+    merge,
     messages,
     service,
     upkeep,
@@ -34,6 +35,7 @@ app.command()(certificates.certificate)
 devices.app.command("certificate")(certificates.device_certificate)
 devices.app.command("import-seen")(import_seen.import_seen)
 accounts.app.command("authorize")(consent.authorize)
+accounts.app.command("merge")(merge.merge)
 accounts.app.command("set-password")(consent.set_password)
 app.add_typer(accounts.app, name="account")
 app.add_typer(devices.app, name="device")

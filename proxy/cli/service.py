@@ -13,6 +13,7 @@ import typer
 
 from proxy.adapters import logs
 from proxy.adapters.open_files import allow_connections
+from proxy.adapters.sqlite.glance import account_names
 from proxy.adapters.systemd import ServiceManager
 from proxy.app import App, accounts_with_passwords, running, smtp_dialer, try_alerts, upstream_world
 from proxy.cli import discover
@@ -26,9 +27,11 @@ from proxy.cli.common import (
     run,
     settings_from,
 )
+from proxy.cli.merge import namesakes_line
 from proxy.config.schema import Settings
 from proxy.demo import play, stage
 from proxy.domain.errors import BadConfig, StoreUnavailable
+from proxy.domain.login_name import canonical
 from proxy.domain.model import Credentials
 from proxy.domain.policy import AlertsPolicy, SmtpServer, UpstreamServer
 from proxy.services.smtp_login import sending_as
@@ -218,7 +221,26 @@ async def _check(settings: Settings) -> list[Row]:
             rows.append(await _check_smtp(settings, "pass-through accounts", smtp, None))
     if settings.alerts.to:
         rows.append(await _check_alerts(settings.alerts))
-    return rows
+    return rows + _check_names(settings)
+
+
+def _check_names(settings: Settings) -> list[Row]:
+    """Spellings of one name that are an account each, which is no reason not to start."""
+    declared = {account.name for account in settings.account}
+    alike: dict[str, list[str]] = {}
+    for name in account_names(settings.data_dir):
+        alike.setdefault(canonical(name), []).append(name)
+    return [
+        {
+            "account": names[0],
+            "upstream": "the store",
+            "offers": "",
+            "ok": True,
+            "result": namesakes_line(sorted(names, key=lambda name: name not in declared)),
+        }
+        for names in alike.values()
+        if len(names) > 1
+    ]
 
 
 async def _check_alerts(alerts: AlertsPolicy) -> Row:

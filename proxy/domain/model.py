@@ -7,8 +7,10 @@ octets of the message as it is sent, CRLF line ends included, dot-stuffing exclu
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import count
 
 from proxy.domain.policy import ViewKind
 
@@ -30,6 +32,18 @@ OWN_UID_PREFIX = "pop3-sync-proxy."
 def is_own_uid(uid: str) -> bool:
     """Whether this name is for messages of our own; upstream's are given another one then."""
     return uid.startswith(OWN_UID_PREFIX)
+
+
+MINTED_DIGITS = 40
+"""Hexadecimal digits of a minted uid: of the digest's 64, so that a suffix fits into 70."""
+
+
+def minted_uids(digest: bytes, prefix: str = "") -> Iterator[str]:
+    """Names for a message of this digest that has none of its own, the first to be tried first."""
+    minted = prefix + digest.hex()[:MINTED_DIGITS]
+    yield minted
+    for number in count(2):
+        yield f"{minted}-{number}"
 
 
 def is_valid_device_name(name: str) -> bool:

@@ -8,9 +8,10 @@ changed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from proxy.domain.merge import Merging
 from proxy.domain.model import (
     Account,
     AccountSize,
@@ -110,6 +111,20 @@ class Accounts(Protocol):
     async def set_login_interval(self, account_id: int, seconds: float) -> None: ...
 
 
+class Merges(Protocol):
+    """Two accounts that stand for one mailbox; see `domain.merge`."""
+
+    async def look_at_merge(self, source_id: int, target_id: int) -> Merging:
+        """What `merge_accounts` would do; nothing changes."""
+
+    async def merge_accounts(self, source_id: int, target_id: int, *, at: float) -> Merging:
+        """The source becomes part of the target, and its name another name of that.
+
+        No session and no sync of either may be open. Each device goes on seeing what it saw, under
+        the UIDLs that it knows, and nothing that it had; see `Views.uids_of`.
+        """
+
+
 class Devices(Protocol):
     async def devices(self, account_id: int) -> list[Device]:
         """By name."""
@@ -179,6 +194,9 @@ class Views(Protocol):
     async def hidden(self, device_id: int, view: ViewKind) -> frozenset[int]:
         """Ids of messages that this device does not see: deleted, before its `since`, and for
         the view "undelivered" those it has retrieved."""
+
+    async def uids_of(self, device_id: int) -> Mapping[int, str]:
+        """What this device calls messages that it does not know by `Message.uid`, by their ids."""
 
     async def removed_upstream(self, account_id: int) -> frozenset[int]:
         """Ids of messages that left the upstream by somebody else's doing, and not by our RETR."""
@@ -392,7 +410,19 @@ class Records(Protocol):
         """Accounts with a message of this digest that is not purged."""
 
 
-class Store(Accounts, Devices, Views, Syncing, Seen, Own, SentMails, Troubles, Records, Protocol):
+class Store(
+    Accounts,
+    Merges,
+    Devices,
+    Views,
+    Syncing,
+    Seen,
+    Own,
+    SentMails,
+    Troubles,
+    Records,
+    Protocol,
+):
     """The whole store."""
 
     async def secret(self, name: str, *, fresh: bytes) -> bytes:

@@ -16,6 +16,7 @@ from proxy.domain.labels import metrics_label
 from proxy.domain.model import Account, AccountSize, is_valid_device_name
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
+from proxy.services.admin_merge import MergeCommand
 from proxy.services.admin_messages import MessageCommands
 from proxy.services.admin_names import Names, Report, Row, unheard
 from proxy.services.credentials import ScramSecrets, app_password_hash, new_app_password
@@ -63,6 +64,9 @@ class Admin:
         self._scram_secrets = scram_secrets
         self._names = Names(store, directory, world.clock)
         self._messages = MessageCommands(store, world.clock, self._names)
+        self._merge = MergeCommand(
+            store, world.clock, self._names, maildrops, syncs, submissions, kept
+        )
         self._upkeep = Upkeep(store, directory, self._names, syncs, janitor)
         self.import_seen = ImportSeen(store, world.clock, directory).run
 
@@ -79,6 +83,8 @@ class Admin:
             "account show": self.account_show,
             "account sync": partial(self._upkeep.sync_one, report),
             "account remove": self.account_remove,
+            "account look-at-merge": self._merge.look,
+            "account merge": self._merge.run,
             "account set-password": self.account_set_password,
             "account keep-token": self.account_keep_token,
             "device list": self.device_list,
@@ -129,7 +135,7 @@ class Admin:
         for name in await self._names.accounts():
             row, known = await self._account_row(name)
             devices = await self._store.devices(known.id) if known else []
-            namesakes = [other for other in alike.get(name, []) if other != name]
+            namesakes = alike.get(name, [])
             rows.append({**row, "devices": len(devices), "namesakes": namesakes})
         return rows
 

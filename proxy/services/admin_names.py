@@ -44,11 +44,22 @@ class Names:
         return account.name if account else declared.name if declared else name
 
     async def namesakes(self) -> list[list[str]]:
-        """Spellings of one name that are an account each: versions before this one made them."""
-        spellings: dict[str, list[str]] = defaultdict(list)
+        """Spellings of one name that are an account each: versions before this one made them.
+
+        First the one that the others are best merged into: the declared one, or the oldest.
+        """
+        alike: dict[str, list[Account]] = defaultdict(list)
         for account in await self._store.accounts():
-            spellings[canonical(account.name)].append(account.name)
-        return [names for names in spellings.values() if len(names) > 1]
+            alike[canonical(account.name)].append(account)
+        found = []
+        for accounts in alike.values():
+            if len(accounts) > 1:
+                declared = [await self.is_declared(account) for account in accounts]
+                order = sorted(
+                    zip(declared, accounts, strict=True), key=lambda one: (not one[0], one[1].id)
+                )
+                found.append([account.name for _, account in order])
+        return found
 
     async def account(self, name: str) -> Account:
         """A declared account is made when it is first named.

@@ -10,10 +10,10 @@ import asyncio
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from proxy.domain.errors import StoreUnavailable
+from proxy.domain.errors import StoreUnavailable, Temporary
 from proxy.domain.facts import BlobDamaged
 from proxy.domain.model import Account, Device, Message
 from proxy.domain.policy import AccountPolicy
@@ -113,9 +113,17 @@ class Maildrops:
         return self._open[account_id] > 0
 
     async def open(self, account: Account, device: Device, policy: AccountPolicy) -> DeviceMaildrop:
-        """The maildrop of one session, as the store has it now."""
+        """The maildrop of one session, as the store has it now.
+
+        Raises:
+            Temporary: the account has become another one in the meantime.
+        """
         await self._note_seen(device)
         async with self.gate(account.id):
+            known = await self._store.account(account.name)
+            if known is None or known.id != account.id:
+                # An empty maildrop would have a program forget all the UIDLs that it remembers.
+                raise Temporary("the account has just been removed or merged")
             view = View(await self._listing(account, device, policy))
             self._open[account.id] += 1
         return DeviceMaildrop(
@@ -163,8 +171,16 @@ class Maildrops:
         if follow:
             hidden |= await self._store.removed_upstream(account.id)
         # Devices that hide nothing share the account's listing and its rendered replies.
-        messages = tuple(m for m in whole.messages if m.id not in hidden) if hidden else None
-        listing = whole if messages is None else Listing(messages)
+        uids = await self._store.uids_of(device.id)
+        listing = whole
+        if hidden or uids:
+            listing = Listing(
+                tuple(
+                    replace(m, uid=uids[m.id]) if m.id in uids else m
+                    for m in whole.messages
+                    if m.id not in hidden
+                )
+            )
         return self._devices.put(device.id, version, listing)
 
     async def _whole_listing(self, account: Account) -> Listing:

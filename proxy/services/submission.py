@@ -39,6 +39,7 @@ class Submission:
         self.is_whole = False
         """Whether all of the content is here: what becomes of it, the client is to hear."""
         self._loop = asyncio.get_running_loop()
+        desk.senders[sender.account.id] += 1
 
     @property
     def account(self) -> str:
@@ -260,7 +261,8 @@ class Submission:
         self._upstream.hang_up()
 
     async def close(self) -> None:
-        """The client is gone, and no command is waiting for upstream."""
+        """The client is gone, and no command is waiting for upstream. Called once."""
+        self._desk.senders[self._sender.account.id] -= 1
         if self._content is not None:
             await self._content.close()
         self._upstream.close()

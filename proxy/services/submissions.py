@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -90,6 +91,8 @@ class Submissions:
         self.limits = limits
         """For sessions to come."""
         self.last: dict[str, Last] = {}
+        self.senders: Counter[int] = Counter()
+        """Sessions that are open, by the ids of their accounts."""
         self._world = world
         self._directory = directory
         self._login = login

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.errors import (
     ProxyError,
+    Temporary,
     UpstreamBusy,
     UpstreamRefusedLogin,
     UpstreamSilent,
@@ -193,8 +194,27 @@ class Syncs:
         if self._guesses.get(key) is run:
             del self._guesses[key]
 
+    @contextmanager
+    def none_of(self, *names: str) -> Iterator[None]:
+        """Within this no sync of these accounts begins; who wants one waits.
+
+        Raises:
+            Temporary: one is under way.
+        """
+        keys = {canonical(name) for name in names}
+        if keys & self._runs.keys():
+            raise Temporary("a sync is under way; try again when it is done")
+        placeholder = SyncRun(Credentials("", b""), proven=True)
+        self._runs |= dict.fromkeys(keys, placeholder)
+        try:
+            yield
+        finally:
+            for key in keys:
+                del self._runs[key]
+            placeholder.fail(UpstreamBusy("the account was being changed"))
+
     def forget(self, name: str) -> None:
-        """The account is gone."""
+        """The account is gone, or another one."""
         self._states.pop(name, None)
         self._login.forget(name)
 
@@ -348,8 +368,11 @@ class Syncs:
             )
             run.accept(account)
             while (other := self._runs.setdefault(canonical(name), run)) is not run:
-                # With another password that is right.
+                # With another password that is right, or the account is about to be another one.
                 await asyncio.wait([other.finished])
+                account = await self._store.ensure_account(
+                    name, declared=declared, at=self._world.clock.now()
+                )
             self._states[account.name] = state
             state.learnt_delay = account.login_interval
             sync = AccountSync(

@@ -217,7 +217,8 @@ def test_a_password_is_right_for_its_account_and_its_verifier_alone() -> None:
         await get_in(gate, tried)
         assert gate.remembers(attempt("right"))
         assert not gate.remembers(attempt("right", name="bob"))
-        assert not gate.remembers(Attempt(OWNER, "alice", "alice", True, b"right", "another", now()))
+        anew = Attempt(OWNER, "alice", "alice", True, b"right", "another", now())
+        assert not gate.remembers(anew)
         gate.failed(tried, now())
         assert not gate.remembers(tried), "it has turned out wrong"
 

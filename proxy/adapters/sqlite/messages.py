@@ -20,12 +20,10 @@ from proxy.domain.model import (
     Upstream,
     is_own_uid,
     is_valid_uid,
+    minted_uids,
 )
 from proxy.domain.policy import RetentionPolicy
 from proxy.interfaces.store import BlobReader, BlobWriter
-
-MINTED_DIGITS = 40
-"""Hexadecimal digits of a minted uid: of the digest's 64, so that a suffix fits into 70."""
 
 _INSERT = """
 INSERT INTO message (account_id, uid, upstream_uid, upstream_octets, digest, octets, dots,
@@ -64,6 +62,13 @@ GROUP BY digest HAVING NOT EXISTS (
 _PURGE = """
 UPDATE message SET purged_at = ?3
 WHERE account_id = ?1 AND id IN (SELECT value FROM json_each(?2)) AND purged_at IS NULL
+"""
+
+_USED = """
+SELECT uid FROM message WHERE account_id = ?1 AND uid IN (SELECT value FROM json_each(?2))
+UNION ALL
+SELECT device_uid.uid FROM device_uid JOIN device ON device.id = device_id
+WHERE account_id = ?1 AND device_uid.uid IN (SELECT value FROM json_each(?2))
 """
 
 
@@ -278,20 +283,16 @@ async def free_uids(
     """
 
     async def used(uids: list[str]) -> set[str]:
-        rows = await change.fetch(
-            "SELECT uid FROM message WHERE account_id = ? "
-            "AND uid IN (SELECT value FROM json_each(?))",
-            (account_id, json.dumps(uids)),
-        )
+        rows = await change.fetch(_USED, (account_id, json.dumps(uids)))
         return {uid for (uid,) in rows}
 
     taken = await used([uid for uid, _ in wanted])
     chosen: list[str] = []
     for uid, digest in wanted:
-        minted, number = prefix + digest.hex()[:MINTED_DIGITS], 0
-        while uid in taken or not is_valid_uid(uid) or (number == 0 and is_own_uid(uid)):
-            number += 1
-            uid = minted if number == 1 else f"{minted}-{number}"
+        fresh = minted_uids(digest, prefix)
+        mint = not is_valid_uid(uid) or is_own_uid(uid)
+        while mint or uid in taken:
+            uid, mint = next(fresh), False
             taken |= await used([uid])
         taken.add(uid)
         chosen.append(uid)

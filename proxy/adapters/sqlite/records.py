@@ -29,6 +29,12 @@ WHERE device.id = ? AND message.account_id = device.account_id
   AND delivery.retrieved_at IS NULL AND delivery.deleted_at IS NULL
 """
 
+_BY_UID = """
+WHERE account_id = ?1
+  AND (uid = ?2 OR id IN (SELECT message_id FROM device_uid WHERE device_uid.uid = ?2))
+ORDER BY purged_at IS NOT NULL, uid <> ?2
+"""
+
 
 class Records:
     _database: Database
@@ -49,9 +55,7 @@ class Records:
         return [self._record(row) for row in rows]
 
     async def record(self, account_id: int, uid: str) -> MessageRecord | None:
-        rows = await self._database.fetch(
-            f"{_RECORD} WHERE account_id = ? AND uid = ?", (account_id, uid)
-        )
+        rows = await self._database.fetch(f"{_RECORD} {_BY_UID}", (account_id, uid))
         return self._record(rows[0]) if rows else None
 
     def _record(self, row: Row) -> MessageRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from proxy.adapters.sqlite.connection import Connection
@@ -42,6 +42,8 @@ class ViewsAndCommits:
     _waiting_commits: list[_Commit]
     _writing: set[asyncio.Task[None]]
     """Kept here, since the event loop itself holds its tasks only weakly."""
+    _device_uids: dict[int, dict[int, str]] | None = None
+    """All of the table, which is small; None: not read yet."""
 
     def version(self, account_id: int) -> int:
         return self._database.versions[account_id]
@@ -68,6 +70,19 @@ class ViewsAndCommits:
             (device_id, view == "undelivered"),
         )
         return frozenset(message_id for (message_id,) in rows)
+
+    async def uids_of(self, device_id: int) -> Mapping[int, str]:
+        if self._device_uids is None:
+            read = await self._read_uids()
+            self._device_uids = self._device_uids or read
+        return self._device_uids.get(device_id, {})
+
+    async def _read_uids(self) -> dict[int, dict[int, str]]:
+        rows = await self._database.fetch("SELECT device_id, message_id, uid FROM device_uid")
+        known: dict[int, dict[int, str]] = {}
+        for device, message_id, uid in rows:
+            known.setdefault(device, {})[message_id] = uid
+        return known
 
     async def removed_upstream(self, account_id: int) -> frozenset[int]:
         rows = await self._database.fetch(
