@@ -25,13 +25,14 @@ from proxy.adapters.store import SqliteStore, open_store
 from proxy.domain.errors import DataDirInUse, StoreTooNew, StoreUnavailable
 from proxy.domain.model import Account
 from proxy.interfaces.store import Store
+from tests.interfaces.merge_contract import MergeContract
 from tests.interfaces.seen_contract import SeenContract
 from tests.interfaces.sent_contract import SentContract
 from tests.interfaces.store_contract import NOW, StoreContract, add, commit, fetched
 from tests.interfaces.trouble_contract import TroubleContract
 
 
-class TestOnThreads(StoreContract, SeenContract, SentContract, TroubleContract):
+class TestOnThreads(StoreContract, SeenContract, SentContract, TroubleContract, MergeContract):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = await open_store(tmp_path)
@@ -39,7 +40,7 @@ class TestOnThreads(StoreContract, SeenContract, SentContract, TroubleContract):
         await store.close()
 
 
-class TestInline(StoreContract, SeenContract, SentContract, TroubleContract):
+class TestInline(StoreContract, SeenContract, SentContract, TroubleContract, MergeContract):
     """As under simulation."""
 
     @pytest.fixture
@@ -326,6 +327,47 @@ async def test_an_upgrade_keeps_the_catalogue_as_it_was(tmp_path: Path) -> None:
         store = await open_store(folder)
         await store.close()
         assert len(list(folder.glob("catalogue-v*"))) == 1
+
+
+async def test_accounts_that_differ_in_spelling_alone_stay_apart_in_a_store_that_has_them(
+    tmp_path: Path,
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "catalogue.db", isolation_level=None)) as old:
+        for script in migrations()[:8]:
+            old.executescript(script)
+        old.execute("PRAGMA user_version = 8")
+        for name, declared in (("Alice@x", 0), ("alice@x", 1), ("ALICE@x", 0), ("Bob", 0)):
+            old.execute(
+                "INSERT INTO account (name, declared, created_at) VALUES (?, ?, 0)",
+                (name, declared),
+            )
+    for _ in range(2):
+        store = await open_store(tmp_path)
+        for name in ("Alice@x", "alice@x", "ALICE@x"):
+            account = await store.account(name)
+            assert account is not None
+            assert (account.name, account.salt_name) == (name, name)
+            assert await store.ensure_account(name, declared=account.declared, at=NOW) == account
+        other = await store.account(" aLICE@x")
+        assert other is not None
+        assert other.name == "alice@x", "the declared one"
+        bob = await store.ensure_account("bob", declared=False, at=NOW)
+        assert bob.name == "Bob"
+        assert len(await store.accounts()) == 4
+        await store.close()
+
+
+async def test_canonical_names_that_an_older_unicode_made_are_made_anew(tmp_path: Path) -> None:
+    store = await open_store(tmp_path)
+    account = await store.ensure_account("Alice", declared=False, at=NOW)
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / "catalogue.db", isolation_level=None)) as old:
+        old.execute("UPDATE account SET key = 'another'")
+    store = await open_store(tmp_path)
+    assert await store.ensure_account("ALICE", declared=False, at=NOW) == account
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / "catalogue.db")) as old:
+        assert old.execute("SELECT key FROM account").fetchall() == [("alice",)]
 
 
 async def test_a_store_that_cannot_be_copied_is_not_upgraded(tmp_path: Path) -> None:

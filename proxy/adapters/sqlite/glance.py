@@ -10,7 +10,7 @@ from pathlib import Path
 def account_names(data_dir: Path) -> list[str]:
     """The oldest account first; none where there is no store, or none that can be read now."""
     path = data_dir / "catalogue.db"
-    # Without a log beside it nobody writes, and none must be made: it would be ours, not the proxy's.
+    # Without a log beside it nobody writes; and we must make none, which the proxy could not use.
     how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as database:
