@@ -26,7 +26,7 @@ NAMES = ["laptop", "Phone", "tablet"]
 Step = tuple[str, int, int, int]
 """What happens in an account, and three numbers that say to what."""
 
-_ACTS = "device retrieve delete everywhere purge gone notice copy".split()
+_ACTS = ["device", "retrieve", "delete", "everywhere", "purge", "gone", "notice", "copy"]
 
 steps = st.lists(
     st.tuples(

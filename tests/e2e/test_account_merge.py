@@ -48,6 +48,7 @@ def two_spellings(rig: Rig) -> tuple[User, ProxyProcess, list[PoplibDevice]]:
     phone.poll()
     assert len(phone.mails()) == 3
     rig.dovecot.deliver(user, *small_mails(2, "late"))
+    laptop.endpoint = proxy.endpoint()
     laptop.poll()
     assert len(laptop.mails()) == 5
     return user, proxy, [laptop, phone]
