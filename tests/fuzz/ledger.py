@@ -130,7 +130,7 @@ class Ledger:
             expect(verb == b"AUTH" and self._login_allowed, "a challenge out of place")
         elif verb == b"USER":
             expect(self._login_allowed, "USER out of place")
-            self._user = line[5:].strip()
+            self._user = line[5:].decode(errors="replace").strip().encode()
         elif verb == b"AUTH":
             expect(self._login_allowed, "AUTH out of place")
         elif verb == b"UTF8":
@@ -291,4 +291,5 @@ def check_name(name: str) -> None:
 
 
 def check_password(password: bytes) -> None:
+    expect(password != b"", "a login without a password")
     expect(not set(password) & set(b"\0\r\n"), "a password that could be a command upstream")
