@@ -101,7 +101,7 @@ async def test_a_store_s_account_keeps_its_spelling_when_it_is_declared_in_anoth
     async with house(tmp_path, policy) as home:
         await home.read("Alice+pc")
     async with house(tmp_path, policy, declared(policy, "alice")) as home:
-        await home.core.load_declared()
+        await home.core.respell(home.directory)
         home.core.syncs.follow_directory()
         assert await home.uids("ALICE+pc") == ["u1", "u2"]
         (account,) = await home.store.accounts()
