@@ -174,7 +174,7 @@ async def test_syncs_that_wait_for_their_turn_are_counted(
     sync = SyncPolicy(max_sessions_per_host=1, login_wait=Seconds(0))
     policy = policy_for(rude.port, sync=sync)
     accounts = [declared(policy, name) for name in ("alice", "bob", "carol")]
-    rude.silent_on = {"STAT"}
+    rude.silent_on = {"LIST"}
     async with house(tmp_path, policy, *accounts) as home:
         for account in accounts:
             home.core.syncs.start(account.name, account.credentials)
