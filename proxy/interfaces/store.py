@@ -150,7 +150,8 @@ class Devices(Protocol):
     ) -> Device:
         """Make a device; for `scram_keys` see `Device`.
 
-        `notice`, a finished blob, is shown to all other devices of the account.
+        `notice`, a finished blob, is shown to the devices that the account has already, and to
+        none that it gets later.
 
         Raises:
             AlreadyExists: the account has one of this name.

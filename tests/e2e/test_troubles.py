@@ -45,8 +45,13 @@ def alerts(rig: Rig, post: Sink) -> Table:
 
 
 def notices(device: PoplibDevice) -> list[EmailMessage]:
+    """Of troubles; that there is a new device is none."""
     parsed = [message_from_bytes(raw, policy=default) for raw in device.mails()]
-    return [mail for mail in parsed if "X-POP3-Sync-Proxy" in mail]
+    return [
+        mail
+        for mail in parsed
+        if "X-POP3-Sync-Proxy" in mail and mail["X-POP3-Sync-Proxy-Trouble"] != "new_device"
+    ]
 
 
 def got_a_notice(device: PoplibDevice) -> bool:

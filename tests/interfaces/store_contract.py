@@ -153,20 +153,22 @@ class StoreContract:
         await store.remove_device(laptop.id)
         await store.add_device(alice.id, "phone", since=None, at_most=3, at=NOW)
 
-    async def test_a_device_is_made_with_the_notice_of_it_for_all_but_itself(
+    async def test_a_device_is_made_with_the_notice_of_it_for_those_that_are_there(
         self, store: Store, alice: Account, laptop: Device
     ) -> None:
         blobs = [(await fetched(store, octets)).blob for octets in (b"1\r\n", b"2\r\n", b"3\r\n")]
         version = store.version(alice.id)
         phone = await store.add_device(
-            alice.id, "phone", since=NOW + 9, at_most=2, notice=blobs[0], at=NOW
+            alice.id, "phone", since=None, at_most=2, notice=blobs[0], at=NOW
         )
         assert store.version(alice.id) > version
         (message,) = await store.messages(alice.id)
         assert is_own_uid(message.uid)
-        assert await store.waiting(laptop.id) == 1
-        assert await store.waiting(phone.id) == 0
-        assert await store.hidden(phone.id, "all") == {message.id}
+        late = await store.add_device(alice.id, "late", since=None, at=NOW)
+        assert [await store.waiting(device.id) for device in (laptop, phone, late)] == [1, 0, 0]
+        for device in (phone, late):
+            assert await store.hidden(device.id, "all") == {message.id}
+        assert await store.hidden(laptop.id, "all") == frozenset()
         # Where none is made, none is told of, and nothing is left of it.
         with pytest.raises(AlreadyExists):
             await store.add_device(alice.id, "Phone", since=None, notice=blobs[1], at=NOW)

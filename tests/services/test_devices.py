@@ -169,7 +169,8 @@ async def test_a_new_device_is_told_to_the_others_once(rude: RudeUpstream, tmp_p
             assert "3 November 2026, 10:00 UTC" in words
             assert "    pop3-sync-proxy device remove alice lpatop\r\n" in words
         assert len(await mails(home, "alice+lpatop")) == 1, "it is told of itself"
-        assert len(home.facts.of(DeviceEnrolled)) == 2
+        assert len(await mails(home, "alice+tablet")) == 1, "it is told of what was before it"
+        assert len(home.facts.of(DeviceEnrolled)) == 3
 
 
 async def test_what_the_operator_makes_is_told_to_nobody(

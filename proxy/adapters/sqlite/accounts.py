@@ -12,7 +12,6 @@ from proxy.adapters.sqlite.connection import Connection, Parameters
 from proxy.adapters.sqlite.database import storage_errors
 from proxy.adapters.sqlite.own import insert_own
 from proxy.adapters.sqlite.people import DEVICE, PeopleInMemory, device_of
-from proxy.adapters.sqlite.views import MARK
 from proxy.domain.errors import AlreadyExists, TooManyDevices
 from proxy.domain.login_name import canonical
 from proxy.domain.model import Account, Blob, Device, Unfetched
@@ -30,11 +29,9 @@ EXCEPT SELECT digest FROM message WHERE account_id <> ?1 AND purged_at IS NULL
 """Blobs that no other account's message names."""
 
 
-async def _insert_device(change: Connection, row: Parameters, at_most: int | None) -> int:
-    """Returns its id.
-
-    Raises:
-        TooManyDevices, sqlite3.IntegrityError: it is not made.
+async def _insert_device(change: Connection, row: Parameters, at_most: int | None) -> None:
+    """Raises:
+    TooManyDevices, sqlite3.IntegrityError: it is not made.
     """
     if at_most is not None:
         ((count,),) = await change.fetch(
@@ -47,7 +44,7 @@ async def _insert_device(change: Connection, row: Parameters, at_most: int | Non
                 f"this account has {count} devices, and {at_most} are the most it may have: "
                 "another one has to wait until one is removed"
             )
-    return await change.execute(
+    await change.execute(
         "INSERT INTO device "
         "(account_id, name, view, since, app_password_hash, scram_keys, created_at) "
         "VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -189,9 +186,13 @@ class AccountsAndDevices(PeopleInMemory):
                 await self._blobs.make_durable([notice.digest])
             try:
                 async with self._change_people(account_id, account=account_id) as change:
-                    device_id = await _insert_device(change, row, at_most)
-                    message_id = await insert_own(change, account_id, notice, at)
-                    await change.execute(MARK, (at, at, device_id, message_id))
+                    others = await change.fetch(
+                        "SELECT id FROM device WHERE account_id = ?", (account_id,)
+                    )
+                    await _insert_device(change, row, at_most)
+                    # One for each: devices to come are not told.
+                    for (other,) in others:
+                        await insert_own(change, account_id, notice, at, only_device=other)
             except (sqlite3.IntegrityError, TooManyDevices):
                 # Nothing was made, and no two notices have the same octets.
                 await self._blobs.remove([notice.digest])

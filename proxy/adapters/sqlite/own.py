@@ -29,11 +29,13 @@ FROM message WHERE id = ?1
 """It counts as arrived now, so that a device without a backlog gets it too."""
 
 
-async def insert_own(change: Connection, account_id: int, blob: Blob, at: float) -> int:
+async def insert_own(
+    change: Connection, account_id: int, blob: Blob, at: float, *, only_device: int | None = None
+) -> int:
     """A row for a blob that is durable; returns the message's id."""
     (uid,) = await free_uids(change, account_id, [("", blob.digest)], prefix=OWN_UID_PREFIX)
     return await change.execute(
-        _INSERT, (account_id, uid, blob.digest, blob.octets, blob.dots, at, None)
+        _INSERT, (account_id, uid, blob.digest, blob.octets, blob.dots, at, only_device)
     )
 
 
