@@ -16,6 +16,7 @@ LIMIT = 32 * 1024
 
 _HANDSHAKE, _CLIENT_HELLO, _ALPN = 22, 1, 16
 _RECORD, _HEADER, _RANDOM = 5, 4, 2 + 32
+_LOST = "the connection was closed before the TLS handshake"
 _REFUSAL = bytes([21, 3, 3, 0, 2, 2, 120])
 """A record with the fatal alert no_application_protocol (RFC 7301 §3.2)."""
 
@@ -102,12 +103,13 @@ class _Listener(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            whole = self.hello.feed(data)
+            if not self.hello.feed(data):
+                return
         except ConnectionAbortedError as error:
             self._done(error)
         else:
-            if whole:
-                self._done(None)
+            self._done(None)
+        self._transport.pause_reading()
 
     def pause_writing(self) -> None:
         self._behind.pause_writing()
@@ -116,13 +118,12 @@ class _Listener(asyncio.Protocol):
         self._behind.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._done(ConnectionResetError("the connection was closed before the TLS handshake"))
+        self._done(ConnectionResetError(_LOST))
         self.lost.set()
 
     def _done(self, error: OSError | None) -> None:
         if self.heard.done():
             return
-        self._transport.pause_reading()
         if error is None:
             self.heard.set_result(None)
         else:
@@ -139,7 +140,7 @@ async def await_client_hello(
         OSError: there will be none, or it offers protocols and not `ours`, which was told.
     """
     if transport.is_closing():
-        raise ConnectionResetError("the connection was closed before the TLS handshake")
+        raise ConnectionResetError(_LOST)
     listener = _Listener(transport, protocol)
     transport.set_protocol(listener)
     try:
@@ -153,6 +154,9 @@ async def await_client_hello(
             transport.close()
             await listener.lost.wait()
             raise ConnectionAbortedError(f"the client offers {offered!r} and not {ours}")
+        if listener.lost.is_set():
+            # Between the last octet and here, and it is told to nobody else any more.
+            raise ConnectionResetError(_LOST)
     finally:
         transport.set_protocol(protocol)
     return bytes(listener.hello.octets)

@@ -138,7 +138,7 @@ class Pop3Server(LineServer[Event]):
         known = OTHER if entry is None else verb
         self.commands[known] = self.commands.get(known, 0) + 1
         if entry is None:
-            if is_http(line):
+            if is_http(line, fields=True):
                 self._owed = HttpBegun()
             else:
                 self._refuse("unknown command")

@@ -133,7 +133,8 @@ class SmtpServer(LineServer[Event]):
         word, _, rest = line.partition(b" ")
         handle = _COMMANDS.get(word.upper())
         if handle is None:
-            if is_http(line):
+            # Behind EHLO it is a line of a mail whose client has not waited for the answer to DATA.
+            if is_http(line, fields=self._extended is None):
                 return HttpBegun()
             raise _Refused(500, "5.5.2 this command is not known")
         if any(octet < 0x20 or octet == 0x7F for octet in rest):

@@ -10,10 +10,9 @@ HTTP_LINES = [
     b"GET /",
     b"get / http/1.0",
     b"POST http://127.0.0.1:1110/ HTTP/1.1 ",
-    b"Host: 127.0.0.1:1110",
-    b"host:127.0.0.1",
-    b"sec-ch-ua: x",
 ]
+
+HTTP_FIELDS = [b"Host: 127.0.0.1:1110", b"host:127.0.0.1", b"sec-ch-ua: x"]
 
 NO_HTTP_LINES = [
     b"",

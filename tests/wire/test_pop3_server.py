@@ -13,7 +13,7 @@ from proxy.wire.errors import LocalProtocolError
 from proxy.wire.line_server import OUTPUT_LIMIT
 from proxy.wire.pop3_server import _COMMANDS, OTHER, Offer, Pop3Server, State
 from tests.wire.feeding import every_way
-from tests.wire.http import HTTP_LINES, NO_HTTP_LINES
+from tests.wire.http import HTTP_FIELDS, HTTP_LINES, NO_HTTP_LINES
 
 
 def server(*, stls: bool = True, plaintext_login: bool = True) -> Pop3Server:
@@ -303,9 +303,16 @@ def test_a_line_of_http_is_an_event_and_nothing_behind_it_is_looked_at(
         assert machine.data_to_send() == b"-ERR goodbye\r\n"
 
 
-def test_a_request_line_that_is_too_long_is_known_by_the_field_behind_it() -> None:
+@pytest.mark.parametrize("line", HTTP_FIELDS)
+@pytest.mark.parametrize("in_front", [b"", b"POST /" + b"a" * 10_000 + b" HTTP/1.1\r\n"])
+def test_a_request_line_that_is_too_long_is_known_by_the_field_behind_it(
+    line: bytes, in_front: bytes
+) -> None:
     machine = server()
-    machine.receive(b"POST /" + b"a" * 10_000 + b" HTTP/1.1\r\nHost: x\r\nUSER a\r\nPASS b\r\n")
+    machine.receive(in_front + line + b"\r\nUSER a\r\nPASS b\r\n")
+    assert machine.next_event() == pop3.HttpBegun()
+    machine = logged_in()
+    machine.receive(in_front + line + b"\r\nDELE 1\r\nQUIT\r\n")
     assert machine.next_event() == pop3.HttpBegun()
 
 

@@ -22,7 +22,7 @@ from proxy.wire.pop3_events import (
 from proxy.wire.smtp_events import Content, Data, Event, Hello, Mail, Quit, Rcpt, Reset
 from proxy.wire.smtp_server import SmtpOffer, SmtpServer
 from tests.wire.feeding import every_way
-from tests.wire.http import HTTP_LINES, NO_HTTP_LINES
+from tests.wire.http import HTTP_FIELDS, HTTP_LINES, NO_HTTP_LINES
 from tests.wire.scram_client import ScramClient
 
 OFFER = SmtpOffer(starttls=True, plaintext_login=True, max_message_size=1000)
@@ -203,8 +203,25 @@ def test_a_line_of_http_is_an_event_and_nothing_behind_it_is_looked_at(
     assert session.machine.next_event() is None
 
 
+@pytest.mark.parametrize("line", HTTP_FIELDS)
+@pytest.mark.parametrize("in_front", [b"", b"POST /" + b"a" * 10_000 + b" HTTP/1.1\r\n"])
+def test_a_request_line_that_is_too_long_is_known_by_the_field_behind_it(
+    line: bytes, in_front: bytes
+) -> None:
+    machine = SmtpServer(OFFER)
+    machine.receive(in_front + line + b"\r\n" + START)
+    assert machine.next_event() == HttpBegun()
+
+
+@pytest.mark.parametrize("line", HTTP_FIELDS)
+def test_a_mail_that_is_sent_too_early_is_refused_line_by_line(line: bytes) -> None:
+    session = Session().feed(START, line + b"\r\nQUIT\r\n")
+    assert 500 in session.codes
+    assert session.events[-1] == Quit()
+
+
 def test_a_mail_may_hold_lines_of_http() -> None:
-    content = b"".join(line + b"\r\n" for line in HTTP_LINES)
+    content = b"".join(line + b"\r\n" for line in HTTP_LINES + HTTP_FIELDS)
     session = Session().feed(START, b"MAIL FROM:<a@b>\r\nDATA\r\n", content + TERMINATOR)
     assert session.mails == [content]
 
