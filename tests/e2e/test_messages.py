@@ -100,6 +100,13 @@ def test_a_message_is_exported_octet_for_octet(rig: Rig, tmp_path: Path, *, runn
     target = tmp_path / "mail.eml"
     assert proxy.cli("message", "export", user.name, uid, "-o", str(target)).returncode == 0
     assert target.read_bytes() == normalise(AWKWARD)
+    assert target.stat().st_mode & 0o777 == 0o600
+    (link := tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for taken in (target, link):
+        refused = proxy.cli("message", "export", user.name, uid, "-o", str(taken))
+        assert refused.returncode == 1
+        assert "exists already" in refused.stderr
+    assert not (tmp_path / "nowhere").exists()
 
 
 @either
@@ -113,6 +120,8 @@ def test_an_account_is_exported_to_mailboxes_that_other_programs_read(
     assert proxy.cli("export", user.name, "--mbox", str(mbox)).returncode == 0
     assert proxy.cli("export", user.name, "--maildir", str(maildir)).returncode == 0
     in_maildir = {path.read_bytes() for path in (maildir / "new").iterdir()}
+    written = [mbox, maildir, *maildir.rglob("*")]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in written)
     assert in_maildir == {normalise(mail).replace(b"\r\n", b"\n") for mail in mails}
     with closing(mailbox.mbox(mbox, create=False)) as box:
         ids = [message["Message-ID"] for message in box]
