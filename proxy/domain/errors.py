@@ -148,7 +148,7 @@ class KnownWrong(BadLogin):
 
 class BadDevice(Refusal):
     """Who logs in has proved to be the account, but not as a device that may come. The text is for
-    that person: ASCII, on one line."""
+    that person, on one line."""
 
 
 class UnfitDeviceName(BadDevice):

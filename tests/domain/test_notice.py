@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.domain import device_texts
 from proxy.domain import trouble_texts as texts
 from proxy.domain.alert_texts import alert
 from proxy.domain.directory import DeclaredAccount
@@ -74,6 +75,7 @@ def tellings(name: str, said: str, uid: str) -> dict[TroubleKind, Telling]:
         "no_sync": texts.no_sync(account, server),
         "too_large": texts.too_large(account, [message], 2**30),
         "uidls_changed": texts.uidls_changed(account, UidlsChanged(name, 7, 1)),
+        "shared_device": device_texts.shared_device(account, ["default", "laptop"], "+"),
         "store_low": texts.store_low(space),
         "store_full": texts.store_full(account, space),
         "account_full": texts.account_full(account),
@@ -123,6 +125,23 @@ def test_nothing_of_a_stranger_s_becomes_a_header_or_a_control_character(
         assert mail["Subject"].isprintable()
         lines = mail.get_content().splitlines()
         assert all(line.isprintable() for line in lines)
+
+
+@given(hostile, hostile)
+def test_the_same_holds_for_the_notice_of_a_new_device(name: str, peer: str) -> None:
+    telling = device_texts.new_device(account_of(name), "laptop", peer, at=1.8e9, count=50, most=50)
+    mail = assert_well_formed(mail_of(telling, "new_device", name))
+    assert all(line.isprintable() for line in mail.get_content().splitlines())
+    assert "as many as it may have" in " ".join(mail.get_content().split())
+
+
+@given(hostile, st.sampled_from("+/%é"))
+def test_the_answer_to_who_names_no_device_is_one_short_line(name: str, separator: str) -> None:
+    for by_login in (True, False):
+        text = device_texts.not_named(name, separator, by_login=by_login)
+        assert text.isprintable()
+        assert len(text.encode()) < 400
+        assert "lock" in text, "fetchmail would not show it"
 
 
 @given(hostile, hostile)
