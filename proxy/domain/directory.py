@@ -107,28 +107,24 @@ class Directory:
         return canonical(name) in self._declared or name in self._allowed
 
     def uses(self, name: str) -> bool:
-        """Whether an account that exists is in use as things stand."""
+        """Whether there may be an account of this name as things stand."""
         return canonical(name) in self._declared or (self.pass_through and name in self._allowed)
 
     def all_declared(self) -> list[DeclaredAccount]:
         return list(self._declared.values())
 
-    def knows(self, name: str) -> bool:
-        """Whether there may be an account of this name."""
-        return name in self._declared or (self.pass_through and self.allows(name))
-
     def password(self, name: str) -> bytes:
         """That of the configuration or of the store; b"": it has none, or upstream judges it."""
-        declared = self._declared.get(name)
+        declared = self.declared(name)
         return declared.credentials.password if declared else b""
 
     def standing(self, name: str) -> object:
         """What decides what may be done as this account, its password apart: compared after a
         reload with what it was before."""
-        declared = self._declared.get(name)
+        declared = self.declared(name)
         username = declared.credentials.username if declared else None
         # How often to sync is nobody's right.
-        return username, self.knows(name), replace(self.policy(name), sync=SyncPolicy())
+        return username, self.uses(name), replace(self.policy(name), sync=SyncPolicy())
 
     def policy(self, name: str) -> AccountPolicy:
         declared = self.declared(name)

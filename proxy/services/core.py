@@ -132,7 +132,7 @@ class Core:
         def revoked(right: Right) -> bool:
             password = before.password(right.account)
             is_another = password != now.password(right.account)
-            return not now.knows(right.account) or (
+            return not now.uses(right.account) or (
                 is_another and right.secret == self.rights.secret(password)
             )
 

@@ -170,7 +170,7 @@ class Logins:
             account = admitted.account
             if is_certificate and username and attempt.account != account.name:
                 raise BadLogin("the certificate of another account")
-            if not self._directory.knows(account.name):
+            if not self._directory.uses(account.name):
                 raise BadLogin("the account is in the store alone")
             if not is_certificate:
                 attempt.account = account.name

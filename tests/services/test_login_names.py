@@ -43,13 +43,15 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize("first", SPELLINGS)
-@pytest.mark.parametrize("is_declared", [True, False])
+@pytest.mark.parametrize(
+    ("is_declared", "pass_through"), [(True, True), (True, False), (False, True)]
+)
 async def test_all_spellings_are_one_account_one_device_and_one_mailbox(
-    rude: RudeUpstream, tmp_path: Path, first: str, *, is_declared: bool
+    rude: RudeUpstream, tmp_path: Path, first: str, *, is_declared: bool, pass_through: bool
 ) -> None:
     policy = policy_for(rude.port)
     accounts = [declared(policy, ADDRESS)] if is_declared else []
-    async with house(tmp_path, policy, *accounts) as home:
+    async with house(tmp_path, policy, *accounts, pass_through=pass_through) as home:
         opened = set()
         for login in (first, *SPELLINGS):
             maildrop = await home.login(login)
