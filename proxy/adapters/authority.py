@@ -133,7 +133,9 @@ class Authority:
     def _alone(self) -> Iterator[None]:
         """`serve` and the commands may come at the same time; the files have to match."""
         self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(self._data_dir / "ca.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(
+            self._data_dir / "ca.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600
+        )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
