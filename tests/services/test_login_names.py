@@ -86,6 +86,19 @@ async def test_first_logins_in_two_spellings_at_once_make_one_account_and_fetch_
     assert rude.retrieved() == 2
 
 
+@pytest.mark.parametrize("known", [True, False])
+async def test_upstream_is_asked_once_about_a_wrong_password_in_all_spellings(
+    home: House, rude: RudeUpstream, *, known: bool
+) -> None:
+    if known:
+        await home.read(ADDRESS)
+    rude.commands.clear()
+    for login in SPELLINGS:
+        with pytest.raises(BadLogin):
+            await home.login(login, b"evil")
+    assert len([line for line in rude.commands if line.startswith(("PASS", "AUTH"))]) == 1
+
+
 async def test_another_spelling_does_not_walk_round_the_policy_of_a_declared_account(
     rude: RudeUpstream, tmp_path: Path
 ) -> None:

@@ -6,9 +6,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from proxy.domain.login_name import canonical
+
 
 def copies_with(catalogue: Path, account: str) -> list[str]:
-    """Paths of the copies of this catalogue that have the account, or that cannot be read."""
+    """Paths of the copies of this catalogue that have the account, in any spelling of its name, or
+    that cannot be read."""
     copies = sorted(catalogue.parent.glob(f"{catalogue.stem}-v*{catalogue.suffix}*"))
     return [str(copy) for copy in copies if _may_have(copy, account)]
 
@@ -16,7 +19,7 @@ def copies_with(catalogue: Path, account: str) -> list[str]:
 def _may_have(copy: Path, account: str) -> bool:
     try:
         with closing(sqlite3.connect(f"{copy.resolve().as_uri()}?mode=ro", uri=True)) as database:
-            found = database.execute("SELECT 1 FROM account WHERE name = ?", (account,)).fetchone()
+            names = database.execute("SELECT name FROM account").fetchall()
     except sqlite3.Error:
         return True
-    return found is not None
+    return canonical(account) in {canonical(name) for (name,) in names}
