@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import uvloop
+from hypothesis import settings
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -23,3 +24,8 @@ def pytest_asyncio_loop_factories(
     if item.path.name.startswith(("test_pop3_session", "test_smtp_session")):
         factories["asyncio"] = asyncio.new_event_loop
     return factories
+
+
+# How long one example takes says how busy the machine is, and nothing of what is tested.
+settings.register_profile("proxy", deadline=None)
+settings.load_profile("proxy")

@@ -10,6 +10,7 @@ from typing import get_args
 
 from prometheus_client import Metric
 
+import proxy.app  # noqa: F401 - all kinds of errors
 from proxy.adapters.prometheus import ACCEPTED, DEVICE, UNAVAILABLE
 from proxy.adapters.prometheus_gauges import MAX_DEVICES
 from proxy.adapters.prometheus_labels import MAX_ACCOUNTS

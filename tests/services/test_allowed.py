@@ -45,7 +45,7 @@ async def test_who_may_not_come_is_refused_before_upstream_hears_of_it(
         with pytest.raises(BadLogin):
             await home.login(name)
     assert rude.commands == []
-    assert {fact.reason for fact in home.facts.of(LoginRefused)} == {"unknown account"}
+    assert {fact.reason for fact in home.facts.of(LoginRefused)} == {"not among accounts.allow"}
     assert await home.store.accounts() == []
     assert (await home.login("Alice@Example.com+laptop")).device == "laptop"
     assert (await home.login("bob")).account == "bob"

@@ -16,10 +16,10 @@ from proxy.domain.directory import Directory
 from proxy.domain.errors import (
     BadLogin,
     DeviceNotNamed,
-    TooManyAccounts,
+    NotJudged,
     TooManyDevices,
 )
-from proxy.domain.facts import DeviceEnrolled, DeviceRefused, LoginRefused
+from proxy.domain.facts import DeviceEnrolled, DeviceRefused, LoginPutOff, LoginRefused
 from proxy.domain.policy import DevicePolicy, LimitsPolicy, Seconds, StorePolicy, SubmissionLimits
 from proxy.services.face import PasswordProof
 from proxy.services.replies import reply_to
@@ -253,11 +253,12 @@ async def test_one_place_makes_so_many_accounts_an_hour_and_others_go_on(
     async with house(tmp_path, policy_for(rude.port), limits=FEW) as home:
         logins = (home.login(f"user{number}", peer="203.0.113.7") for number in range(10))
         outcomes = await asyncio.gather(*logins, return_exceptions=True)
-        assert sum(isinstance(outcome, TooManyAccounts) for outcome in outcomes) == 7
+        assert sum(isinstance(outcome, NotJudged) for outcome in outcomes) == 7
+        assert [fact.kind for fact in home.facts.of(LoginPutOff)] == ["TooManyAccounts"] * 7
         made = [account.name for account in await home.store.accounts()]
         assert len(made) == 3
         seen = len(rude.commands)
-        with pytest.raises(TooManyAccounts) as refused:
+        with pytest.raises(NotJudged) as refused:
             await home.login("late", peer="203.0.113.7")
         assert len(rude.commands) == seen
         assert reply_to(refused.value)[1] == "SYS/TEMP"
@@ -274,5 +275,5 @@ async def test_what_upstream_refuses_makes_no_account_and_counts_for_none(
             with pytest.raises(BadLogin):
                 await home.login(f"user{number}", peer="203.0.113.7")
         rude.refusals.clear()
-        for number in range(3):
+        for number in range(5, 8):
             await home.login(f"user{number}", peer="203.0.113.7")
