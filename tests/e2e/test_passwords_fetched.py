@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "status": (),
     "account list": (),
     "account show": ("alice",),
+    "account merge": ("old", "gone", "--yes"),
     "account remove": ("gone", "--yes"),
     "account authorize": ("alice",),
     "account set-password": ("carol",),
@@ -102,7 +103,7 @@ def all_commands(command: Any, *above: str) -> Iterator[str]:
 
 async def store_one_message(data_dir: Path) -> None:
     store = await open_store(data_dir)
-    for name in ("alice", "gone"):
+    for name in ("alice", "old", "gone"):
         account = await store.ensure_account(name, declared=name == "alice", at=NOW)
         await add(store, account, b"Subject: x\r\n\r\nx\r\n", "1")
         await store.add_device(account.id, "laptop", since=None, at=NOW)
