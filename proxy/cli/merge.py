@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -71,5 +72,7 @@ def _listed(names: Iterable[str]) -> str:
 def namesakes_line(names: Sequence[str]) -> str:
     """What to do about spellings of one name that are an account each."""
     into, *others = names
-    commands = " and ".join(f"`pop3-sync-proxy account merge '{each}' '{into}'`" for each in others)
+    commands = " and ".join(
+        f"`pop3-sync-proxy account merge {quote(each)} {quote(into)}`" for each in others
+    )
     return f"{_listed(names)} are spellings of one name, and an account each: run {commands}"

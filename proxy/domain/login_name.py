@@ -6,6 +6,7 @@ goes upstream.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from unicodedata import normalize
 
@@ -21,6 +22,9 @@ ACCOUNT_LIMIT = 320
 
 DOMAIN_LIMIT = 253
 """Characters of a domain (RFC 1035 §2.3.4); longer ones are not looked at as one."""
+
+_LABELS = re.compile(r"(?:[a-z0-9.-]|[^\x00-\x7f])+")
+"""What a domain may be written in. IDNA refuses the rest as well, after much work."""
 
 
 def spelled(name: str) -> str:
@@ -52,7 +56,9 @@ def _domain(domain: str) -> str:
     if domain.isascii():
         return domain.lower()
     folded = _folded(domain)
-    for text in (domain, folded):
+    if not _LABELS.fullmatch(folded):
+        return folded
+    for text in dict.fromkeys((domain, folded)):
         if len(text) <= DOMAIN_LIMIT:
             try:
                 return idna.encode(text, uts46=True).decode()

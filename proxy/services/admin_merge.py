@@ -62,6 +62,7 @@ class MergeCommand:
                 )
         for name in (source.name, target.name):
             self._syncs.forget(name)
+            self._submissions.forget(name)
         await self._kept.forget(source.name)
         return {"account": source.name, "into": target.name, **asdict(merging)}
 

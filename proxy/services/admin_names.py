@@ -68,8 +68,11 @@ class Names:
             NotFound
         """
         account = await self._store.account(name)
-        if account is None and self._directory.declared(name):
-            account = await self._store.ensure_account(name, declared=True, at=self._clock.now())
+        declared = self._directory.declared(name)
+        if account is None and declared is not None:
+            account = await self._store.ensure_account(
+                declared.name, declared=True, at=self._clock.now()
+            )
         if account is None:
             raise NotFound(f"no account {name}: `pop3-sync-proxy account list` shows them")
         return account

@@ -83,7 +83,8 @@ class Fetch:
     @property
     def left(self) -> list[Unfetched]:
         """What was to be fetched, and was not."""
-        return [*self.waiting, *self.skipped, *self.refused]
+        # Only the first few are kept: what waits for room must not hide all others.
+        return [*self.waiting[:10], *self.skipped, *self.refused, *self.waiting[10:]]
 
     async def run(self, found: Reconciliation) -> None:
         """RETR all that is to be fetched and for which there is room.
@@ -129,8 +130,10 @@ class Fetch:
             try:
                 await self._flush()
             finally:
-                await self._written()
-                self._quota.close()
+                try:
+                    await self._written()
+                finally:
+                    self._quota.close()
             await self.note_sightings(found)
 
     def _admitted(self, entries: Iterable[Entry]) -> Iterator[Entry]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from proxy.domain.directory import Directory
 from proxy.domain.errors import AlreadyExists, BadRequest, NotFound
+from proxy.domain.login_name import spelled
 from proxy.domain.model import Account, Device, Upstream, is_valid_device_name
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
@@ -52,10 +53,14 @@ class ImportSeen:
         account = await self._store.account(name)
         if account is not None:
             return account
-        declared = self._directory.declared(name) is not None
-        if not declared and not self._directory.pass_through:
+        if not self._directory.uses(name):
             raise NotFound(f"no account {name}")
-        return await self._store.ensure_account(name, declared=declared, at=self._clock.now())
+        declared = self._directory.declared(name)
+        return await self._store.ensure_account(
+            declared.name if declared else spelled(name),
+            declared=declared is not None,
+            at=self._clock.now(),
+        )
 
     async def _check_upstream(self, account: Account) -> None:
         messages = await self._store.known(account.id)

@@ -51,6 +51,9 @@ class LoginNames:
         return declared.name if declared else spelled(name)
 
     async def _was_first(self, owner: Account | None, device: str, whole: Account) -> bool:
-        """Whether the device was there before the account that has its login for a name."""
+        """Whether the device was there before the account that has its login for a name, or is one
+        of that account itself, which had the name before it was merged into it."""
         found = await self._store.device(owner.id, device) if owner else None
-        return found is not None and found.created_at <= whole.created_at
+        if owner is None or found is None:
+            return False
+        return owner.id == whole.id or found.created_at <= whole.created_at

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from unicodedata import normalize
 
+import idna
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -140,3 +141,20 @@ def test_what_is_unfit_to_name_a_device_is_said_in_words_that_hold_nothing_of_it
     fault = unfit_device_name(name)
     assert bool(fault) is not is_valid_device_name(name)
     assert fault.isascii()
+
+
+def test_what_can_be_no_domain_is_not_tried_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's name is read before he has to wait for anything: IDNA takes milliseconds."""
+    tried: list[str] = []
+
+    def encode(text: str, **_: object) -> bytes:
+        tried.append(text)
+        raise UnicodeError
+
+    monkeypatch.setattr(idna, "encode", encode)
+    labels = ".".join("漢字" * 7 + str(number) for number in range(10))
+    login = f"x@{labels}" + "+" * 160
+    names = [login, *(account for account, _ in splits(login, "+"))]
+    for name in names:
+        canonical.__wrapped__(name)
+    assert len(tried) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from contextlib import closing
+from shlex import quote
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_a_merge_brings_no_device_a_mail_twice_and_none_loses_one(
     assert len(proxy.cli_json("account", "list")) == 2
 
     for command in (("status",), ("account", "list"), ("check",)):
-        assert f"account merge '{names[0]}' '{names[1]}'" in proxy.cli(*command).stdout
+        assert f"account merge {quote(names[0])} {quote(names[1])}" in proxy.cli(*command).stdout
 
     row = proxy.cli_json("account", "merge", *names, "--yes")
     assert (row["devices"], row["messages"], row["same"]) == (["phone"], 3, 3)

@@ -334,3 +334,12 @@ async def test_a_declared_account_is_not_merged_away(rude: RudeUpstream, tmp_pat
         await home.core.admin.call("account merge", {"account": "bob", "into": "alice"})
         assert (await home.login("bob+phone")).account == "alice"
         assert rude.retrieved() == 4
+
+
+async def test_a_command_s_spelling_names_no_declared_account(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    policy = policy_for(rude.port)
+    async with house(tmp_path, policy, declared(policy, "alice@example.com")) as home:
+        await home.core.admin.device_add("ALICE@Example.com", "pc")
+        assert [each.name for each in await home.store.accounts()] == ["alice@example.com"]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from proxy.domain.errors import StoreUnavailable
 from proxy.domain.facts import SyncFailed, SyncFinished
-from proxy.domain.model import Account
+from proxy.domain.model import Account, Credentials
 from proxy.domain.policy import Octets, StorePolicy
 from proxy.domain.room import ACCOUNT_FULL, NO_ROOM
 from proxy.domain.survey import Space
@@ -212,3 +213,23 @@ async def test_accounts_together_take_no_more_than_there_is(
         first.end()
         assert await home.uids() == ["big"]
         assert not home_room(home)._claims
+
+
+async def test_a_store_that_fails_keeps_no_room_for_what_it_did_not_take(
+    rude: RudeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rude.mails = [(f"u{number}", large(str(number), MIB // 2)) for number in range(6)]
+    async with home_on(Disk(above=4 * MIB), rude, tmp_path) as home:
+
+        async def fails(*_: object, **__: object) -> None:
+            raise StoreUnavailable("an I/O error")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(home.store, "add_messages", fails)
+            for _ in range(4):
+                home.core.syncs.try_again("alice", home.directory.all_declared()[0].credentials)
+                with pytest.raises(StoreUnavailable):
+                    await home.core.syncs.start("alice", Credentials("alice", b"secret")).finished
+        home.core.syncs.try_again("alice", home.directory.all_declared()[0].credentials)
+        await home.core.syncs.start("alice", Credentials("alice", b"secret")).finished
+        assert len(await home.store.messages((await alice(home)).id)) == 6
