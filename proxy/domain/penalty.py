@@ -46,13 +46,15 @@ class Penalties:
             record.free_at = max(record.free_at, now) + self._delay(record, now)
 
     def failed(self, key: str, now: float) -> None:
+        """`now` may be a moment to come: when the try is answered."""
         record = self._records.setdefault(key, _Record())
         self._records.move_to_end(key)
         if len(self._records) > KEYS:
             self._records.popitem(last=False)
         record.failures = min(self._remembered(record, now) + 1, self._free + COUNTED)
         record.failed_at = now
-        record.free_at = max(record.free_at, now + self._delay(record, now))
+        if delay := self._delay(record, now):
+            record.free_at = max(record.free_at, now + delay)
 
     def _remembered(self, record: _Record, now: float) -> int:
         return max(record.failures - int((now - record.failed_at) / FORGIVEN_AFTER), 0)

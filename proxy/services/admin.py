@@ -65,7 +65,7 @@ class Admin:
         self._names = Names(store, directory, world.clock)
         self._messages = MessageCommands(store, world.clock, self._names)
         self._merge = MergeCommand(
-            store, world.clock, self._names, maildrops, syncs, submissions, kept
+            store, world.clock, self._names, maildrops, syncs, submissions, kept, rights
         )
         self._upkeep = Upkeep(store, directory, self._names, syncs, janitor)
         self.import_seen = ImportSeen(store, world.clock, directory).run

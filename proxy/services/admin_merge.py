@@ -10,6 +10,7 @@ from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
 from proxy.services.admin_names import Names, Row
 from proxy.services.maildrops import Maildrops
+from proxy.services.rights import Rights
 from proxy.services.submissions import Submissions
 from proxy.services.syncs import Syncs
 from proxy.services.tokens import KeptSecrets
@@ -25,6 +26,7 @@ class MergeCommand:
         syncs: Syncs,
         submissions: Submissions,
         kept: KeptSecrets,
+        rights: Rights,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -33,6 +35,7 @@ class MergeCommand:
         self._syncs = syncs
         self._submissions = submissions
         self._kept = kept
+        self._rights = rights
 
     async def look(self, account: str, into: str) -> Row:
         """What `run` would do.
@@ -60,7 +63,9 @@ class MergeCommand:
                 merging = await self._store.merge_accounts(
                     source.id, target.id, at=self._clock.now()
                 )
-        for name in (source.name, target.name):
+        names = source.name, target.name
+        self._rights.end("changed", lambda right: right.account in names)
+        for name in names:
             self._syncs.forget(name)
             self._submissions.forget(name)
         await self._kept.forget(source.name)

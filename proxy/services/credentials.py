@@ -78,6 +78,10 @@ class ScramSecrets:
             self._own[tag] = scram_keys(password, await self.salt(account), ITERATIONS)
         return self._own[tag]
 
+    def all_own(self, account: str) -> list[ScramKeys]:
+        """The keys of all passwords that this account has had while the process runs."""
+        return [keys for (name, _), keys in self._own.items() if name == account]
+
 
 def unpack(stored: bytes) -> ScramKeys:
     """The keys that `Device.scram_keys` holds."""

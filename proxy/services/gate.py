@@ -15,7 +15,7 @@ import asyncio
 import hmac
 from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from proxy.domain.errors import BadLogin, NotJudged, ProxyError, TooManyFailures, TooManyRefusals
@@ -34,8 +34,10 @@ PATIENCE = 15.0
 QUEUE_PATIENCE = 30.0
 """Seconds a login stands in line behind others that are looked at."""
 
-OF_PLACE, OF_ACCOUNT, OF_ALL = 4, 4, 16
-"""Tries looked at at once. A hash takes 64 MiB and a core."""
+OF_PLACE = 4
+"""Tries of one place that are judged at once, upstream included."""
+OF_ACCOUNT, OF_ALL = 4, 16
+"""Tries of one account, and of all, that make work here at once. A hash takes 64 MiB and a core."""
 
 WINDOW = 15 * MINUTE
 """In which upstream sees no more than so many wrong passwords, and in which it is not asked again
@@ -46,6 +48,8 @@ LOOKS = 100
 """Passwords of strangers in a window that are compared with those that were right, of one
 account; further ones wait for their turn first."""
 
+LONGEST = 45.0
+"""Seconds that a refusal is held back at most because upstream was slow to answer others."""
 USUAL = 3.0
 """Seconds after which upstream is taken to answer a wrong password before one was seen to: most
 servers wait for two."""
@@ -123,12 +127,12 @@ class Gate:
         self._key = key
         self._right = _Lately(RIGHT)
         self._wrong = _Lately(WINDOW)
-        """What upstream has refused."""
+        """What upstream has refused, or would have if it had been asked."""
         self._failed = _Lately(WINDOW)
         """What has failed from where: a program that tries an old password on and on counts
         once."""
         self._tried = _Lately(WINDOW)
-        """What upstream was asked about."""
+        """What upstream was asked about, or would have been."""
         self._proved = _Lately(RIGHT)
         """From where which account has got in."""
         self._looks = Budgets(WINDOW)
@@ -167,7 +171,7 @@ class Gate:
         return self.proved_from(attempt) or self._looks.wait(attempt.account, LOOKS, _now()) == 0.0
 
     def was_refused(self, attempt: Attempt) -> bool:
-        """Whether upstream has refused this very secret lately."""
+        """Whether this very secret was wrong for the account lately."""
         return self._tag(attempt) in self._wrong
 
     def proved_from(self, attempt: Attempt) -> bool:
@@ -175,32 +179,37 @@ class Gate:
         return (attempt.place, attempt.account) in self._proved
 
     def _tag(self, attempt: Attempt, stamp: str = "") -> bytes:
-        about = f"{attempt.account}\0{stamp}\0".encode()
-        return hmac.digest(self._key, about + attempt.secret, "sha256")
+        return self._tag_of(attempt.account, attempt.secret, stamp)
+
+    def _tag_of(self, account: str, secret: bytes, stamp: str) -> bytes:
+        return hmac.digest(self._key, f"{account}\0{stamp}\0".encode() + secret, "sha256")
 
     # --- one try --------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def turn(self, attempt: Attempt) -> AsyncIterator[None]:
-        """Wait until this secret may be looked at; leaving the context, it has been.
+        """Wait until this secret may be judged; leaving the context, it has been.
 
         Raises:
             TooManyFailures: the place has failed too often.
-            NotJudged: too many others are looked at.
+            NotJudged: too many others of the place are judged.
         """
         if self.remembers(attempt):
             yield
             return
+        async with _in_line(self._places.of(attempt.place)):
+            await self._wait_for_turn(attempt)
+            yield
+
+    @asynccontextmanager
+    async def looking(self, attempt: Attempt) -> AsyncIterator[None]:
+        """Around the work that a secret makes here.
+
+        Raises:
+            NotJudged: too many others make it work.
+        """
         lane = self.proved_from(attempt)
-        async with AsyncExitStack() as held:
-            try:
-                async with asyncio.timeout(QUEUE_PATIENCE):
-                    await held.enter_async_context(self._places.of(attempt.place))
-                    await self._wait_for_turn(attempt)
-                    await held.enter_async_context(self._accounts.of((attempt.account, lane)))
-                    await held.enter_async_context(self._all.of(lane))
-            except TimeoutError:
-                raise NotJudged("too many logins at once") from None
+        async with _in_line(self._accounts.of((attempt.account, lane)), self._all.of(lane)):
             yield
 
     async def _wait_for_turn(self, attempt: Attempt) -> None:
@@ -211,7 +220,7 @@ class Gate:
             raise TooManyFailures(wait)
         for penalties, key in keys:
             penalties.take_turn(key, now)
-        wait = max(wait, self._of_account.wait(self._lane(attempt), now))
+        wait = max(wait, min(self._of_account.wait(self._lane(attempt), now), PATIENCE))
         attempt.began += wait
         await asyncio.sleep(wait)
 
@@ -228,10 +237,11 @@ class Gate:
         self._wrong.discard(self._tag(attempt))
         self._proved.add((attempt.place, attempt.account))
 
-    def failed(self, attempt: Attempt, at: float) -> None:
+    def failed(self, attempt: Attempt, error: ProxyError, at: float) -> None:
         """`at` is when it is answered: that, and not when it was judged, is what the next delays
         count from."""
-        self._right.discard(self._tag(attempt, attempt.stamp))
+        if isinstance(error, BadLogin):
+            self._right.discard(self._tag(attempt, attempt.stamp))
         tag = self._tag(attempt)
         if (attempt.place, tag) in self._failed:
             return
@@ -242,9 +252,9 @@ class Gate:
         if not self.proved_from(attempt):
             self._looks.spend(attempt.account, at)
 
-    def was_wrong(self, attempt: Attempt) -> None:
-        """Upstream has refused it: for a while it is not asked again."""
-        self._wrong.add(self._tag(attempt))
+    def was_wrong(self, account: str, secret: bytes) -> None:
+        """For a while nobody is asked about it again. For `account` see `Attempt`."""
+        self._wrong.add(self._tag_of(account, secret, ""))
 
     # --- asking upstream ------------------------------------------------------------------------
 
@@ -332,7 +342,7 @@ class Gate:
         delay = self._limits.login_delay
         if delay <= 0:
             return _now()
-        usual = max(self._durations) if host is not None else 0.0
+        usual = min(max(self._durations), LONGEST) if host is not None else 0.0
         if isinstance(error, TooManyFailures):
             usual = PATIENCE
         took = _now() - attempt.began
@@ -357,6 +367,21 @@ class Guess:
         """The same, where upstream was asked; `verdict`: it has said yes or no."""
         self._gate.answered(_now() - self._began, verdict=verdict)
         self.settle(counts=counts)
+
+
+@asynccontextmanager
+async def _in_line(*slots: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+    """Raises:
+    NotJudged: the line is too long.
+    """
+    async with AsyncExitStack() as held:
+        try:
+            async with asyncio.timeout(QUEUE_PATIENCE):
+                for slot in slots:
+                    await held.enter_async_context(slot)
+        except TimeoutError:
+            raise NotJudged("too many logins at once") from None
+        yield
 
 
 def _at(host: str, name: str) -> str:

@@ -6,12 +6,13 @@ account's password is compared with the configuration. Everything else is for `p
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from contextlib import nullcontext
 from dataclasses import replace
 
 from proxy.domain.directory import Directory
-from proxy.domain.errors import BadLogin
+from proxy.domain.errors import BadLogin, KnownWrong, UpstreamUnreachable
 from proxy.domain.model import Account
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
@@ -35,6 +36,7 @@ from proxy.services.gate import Attempt, Gate
 from proxy.services.newcomers import Newcomers
 from proxy.services.pass_through import PassThrough
 from proxy.services.rights import Right, Rights
+from proxy.services.syncs import GUESS_TIME
 
 
 class Judge:
@@ -98,7 +100,8 @@ class Judge:
             for declared in self._directory.all_declared()
             if declared.credentials.password
         }
-        own = [all_own[name]] if name in all_own else []
+        # Earlier ones as well: a program that has one of those is told from one that guesses.
+        own = self.scram_secrets.all_own(name) if name in all_own else []
         return ScramChallenge(
             username=username,
             nonce=new_nonce(self._world.entropy),
@@ -166,11 +169,20 @@ class Judge:
         upstream can judge: the answers, too, must not tell which names those are.
 
         Raises:
-            TooManyRefusals: upstream would not have been asked.
+            KnownWrong, TooManyRefusals, UpstreamUnreachable: upstream would not have been asked.
         """
-        if self._directory.pass_through:
-            host = self._directory.default.upstream.host
-            (await self._gate.ask(attempt, host)).settle(counts=True)
+        if not self._directory.pass_through:
+            return
+        if self._gate.was_refused(attempt):
+            raise KnownWrong("this was wrong a short while ago")
+        host = self._directory.default.upstream.host
+        try:
+            async with asyncio.timeout(GUESS_TIME):
+                guess = await self._gate.ask(attempt, host)
+        except TimeoutError:
+            raise UpstreamUnreachable("upstream takes too long to judge other logins") from None
+        guess.settle(counts=True)
+        self._gate.was_wrong(attempt.account, attempt.secret)
 
     async def _known(self, name: str) -> Account | None:
         """None as well: it may not come."""

@@ -148,7 +148,7 @@ class Logins:
             admitted = await self._admit(proof, username, attempt)
         except ProxyError as error:
             answer_at = self._gate.answer_at(attempt, error, self._judging_host)
-            self._gate.failed(attempt, answer_at)
+            self._gate.failed(attempt, error, answer_at)
             self._tell(peer, username, error, unproved=asked)
             said = self._gate.said(attempt, error, self._judging_host)
             await _until(answer_at)

@@ -127,17 +127,26 @@ class PassThrough:
         error = run.accepted.exception()
         refused = isinstance(error, UpstreamRefusedLogin)
         if refused:
-            self._gate.was_wrong(attempt)
+            self._gate.was_wrong(attempt.account, attempt.secret)
         guess.answered(verdict=refused or error is None, counts=error is not None and run.shown)
 
     async def _verified(self, attempt: Attempt, account: Account | None, password: bytes) -> bool:
+        if (
+            account is not None
+            and attempt.stamp == account.verifier
+            and self._gate.remembers(attempt)
+        ):
+            return True
+        async with self._gate.looking(attempt):
+            return await self._matches(account, password)
+
+    async def _matches(self, account: Account | None, password: bytes) -> bool:
+        passwords = self._world.passwords
         if account is not None and account.verifier is not None:
-            if self._gate.remembers(attempt):
-                return True
-            return await self._world.passwords.verify(account.verifier, password)
+            return await passwords.verify(account.verifier, password)
         if self._dummy is None:
-            self._dummy = await self._world.passwords.hash(self._world.entropy.token(32))
-        await self._world.passwords.verify(self._dummy, password)
+            self._dummy = await passwords.hash(self._world.entropy.token(32))
+        await passwords.verify(self._dummy, password)
         return False
 
     # --- upstream's verdict on passwords that were right before ---------------------------------
@@ -176,7 +185,7 @@ class PassThrough:
         """Whether upstream has refused the password of this sync; its verifier is then dropped."""
         if not _refused(run):
             return False
-        self._gate.was_wrong(attempt)
+        self._gate.was_wrong(attempt.account, attempt.secret)
         with suppress(ProxyError):
             current = await self._store.account(account.name)
             if current is not None and current.verifier == account.verifier:
@@ -190,8 +199,18 @@ class PassThrough:
             if _refused(run) and self._directory.declared(name) is None:
                 secret = self._rights.secret(run.credentials.password)
                 self._rights.end("revoked", lambda r: (r.account, r.secret) == (name, secret))
+                self._syncs.spawn(self._drop(name, run.credentials.password))
 
         run.finished.add_done_callback(ended)
+
+    async def _drop(self, name: str, password: bytes) -> None:
+        """Upstream has refused this password, that the verifier may stand for, and perhaps no login
+        waits to be told."""
+        with suppress(ProxyError):
+            account = await self._store.account(name)
+            if account is not None and await self._matches(account, password):
+                self._gate.was_wrong(account.name, password)
+                await self._store.set_verifier(account.id, None)
 
 
 def _refused(run: SyncRun) -> bool:

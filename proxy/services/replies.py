@@ -14,7 +14,6 @@ from proxy.domain.errors import (
     ProxyError,
     StoreUnavailable,
     TooManyFailures,
-    TooManyRefusals,
     UnfitDeviceName,
 )
 
@@ -41,7 +40,7 @@ def reply_to(error: ProxyError) -> tuple[str, str]:
     if isinstance(error, TooManyFailures):
         wait = f"wait {error.retry_after:.0f} seconds"
         return f"too many failed logins from your address, {wait}", "SYS/TEMP"
-    if isinstance(error, NotJudged | TooManyRefusals):
+    if isinstance(error, NotJudged):
         return "the login cannot be checked now, wait some minutes and try again", "SYS/TEMP"
     if isinstance(error, Permanent):
         return "the upstream server cannot be used; see the proxy's log", "SYS/PERM"

@@ -19,7 +19,6 @@ from proxy.domain.errors import (
     Temporary,
     UpstreamBusy,
     UpstreamRefusedLogin,
-    UpstreamSilent,
     UpstreamUnreachable,
 )
 from proxy.domain.facts import SyncFailed, SyncFinished, Unexpected
@@ -51,10 +50,15 @@ RECONNECT_PAUSE = 0.5
 """Seconds before the first of these; each waits longer."""
 
 GUESS_TIME = 45.0
-"""Seconds that upstream has to judge a password; no mail program waits for longer."""
+"""Seconds until a password is judged upstream, the time in line included; no mail program waits for
+longer."""
 GUESS_PAUSE = 30.0
 """Seconds at most that a host which could not be reached is not asked about passwords: it may be
 back long before the next sync is due."""
+
+
+class _Overtaken(Exception):
+    """The account is synced with another password that is right, too."""
 
 
 class Syncs:
@@ -138,7 +142,9 @@ class Syncs:
         """
         run = SyncRun(credentials, proven=False)
         self._guesses[canonical(name), credentials.password] = run
-        run.task = self.spawn(self._perform_guess(name, run, known_place))
+        run.task = task = self.spawn(self._perform_guess(name, run, known_place))
+        patience = asyncio.get_running_loop().call_later(GUESS_TIME, task.cancel)
+        run.accepted.add_done_callback(lambda _: patience.cancel())
         self.began(name, run)
         return run
 
@@ -205,6 +211,8 @@ class Syncs:
         if keys & self._runs.keys():
             raise Temporary("a sync is under way; try again when it is done")
         placeholder = SyncRun(Credentials("", b""), proven=True)
+        # As if it were in the mailbox already: guesses wait for it, too.
+        placeholder.accepted.cancel()
         self._runs |= dict.fromkeys(keys, placeholder)
         try:
             yield
@@ -276,6 +284,8 @@ class Syncs:
         try:
             async with self._turn(policy):
                 result = await self._sync(name, policy, run)
+        except _Overtaken:
+            run.fail(UpstreamBusy("another sync of the account is under way"))
         except ProxyError as error:
             await self._note_failure(name, run, error)
         except asyncio.CancelledError:
@@ -288,16 +298,19 @@ class Syncs:
             run.succeed(result)
         finally:
             self._over(name, run)
+            # Whatever happened, nobody waits for it for ever.
+            run.fail(UpstreamUnreachable("internal error"))
 
     async def _perform_guess(self, name: str, run: SyncRun, known_place: bool) -> None:
         """Strangers take up half of a host's places at most, and owners a quarter beside. Guesses
-        stand behind a sync of the same mailbox, since upstream lets in one session at a time."""
+        stand behind a sync that is in the same mailbox, since upstream lets in one session at a
+        time."""
         policy = self._directory.policy(name)
         host = policy.upstream.host
         places = policy.sync.max_sessions_per_host // (4 if known_place else 2)
         slot = self._guessing.setdefault((host, known_place), asyncio.Semaphore(max(places, 1)))
         try:
-            while (other := self._runs.get(canonical(name))) is not None:
+            while (other := self._runs.get(canonical(name))) and other.accepted.done():
                 await asyncio.wait([other.finished])
             await slot.acquire()
             run.accepted.add_done_callback(lambda _: slot.release())
@@ -346,18 +359,17 @@ class Syncs:
     async def _session(
         self, name: str, policy: AccountPolicy, run: SyncRun, state: AccountState
     ) -> SyncFinished:
+        if not run.proven and self._directory.declared(name) is not None:
+            raise UpstreamBusy("the account has just been declared")
         state.progress = 0
         server = policy.upstream
         state.set_delay = server.login_interval
         of_server = self._servers[server.host, server.port]
         memory = UpstreamMemory(of_server if run.proven else deepcopy(of_server), state.logins)
         try:
-            async with asyncio.timeout(None if run.proven else GUESS_TIME):
-                session = await self._login.open(
-                    name, server, run.credentials, memory, listing=state.memory.mark is None
-                )
-        except TimeoutError:
-            raise UpstreamSilent("upstream takes too long to judge a login") from None
+            session = await self._login.open(
+                name, server, run.credentials, memory, listing=state.memory.mark is None
+            )
         finally:
             run.shown |= memory.shown
         state.logged_in_at = asyncio.get_running_loop().time()
@@ -367,12 +379,9 @@ class Syncs:
                 name, declared=declared, at=self._world.clock.now()
             )
             run.accept(account)
-            while (other := self._runs.setdefault(canonical(name), run)) is not run:
-                # With another password that is right, or the account is about to be another one.
-                await asyncio.wait([other.finished])
-                account = await self._store.ensure_account(
-                    name, declared=declared, at=self._world.clock.now()
-                )
+            if self._runs.setdefault(canonical(name), run) is not run:
+                # Nothing is waited for with a session open: the other may need its place.
+                raise _Overtaken
             self._states[account.name] = state
             state.learnt_delay = account.login_interval
             sync = AccountSync(
@@ -409,14 +418,14 @@ class Syncs:
         changed = isinstance(error, UpstreamRefusedLogin) and not self._directory.declared(name)
         delay = 0.0
         if account is not None and not changed:
-            state = self._states[name]
+            state = self._states[account.name]
             state.failures += 1
             if isinstance(error, UpstreamBusy) and error.too_often:
                 await self._learn_delay(account, state, error)
             delay = retry_delay(error, state.failures, self._world.entropy.uniform(0.0, 1.0))
             now = asyncio.get_running_loop().time()
             state.not_before = now + delay
-            if isinstance(error, UpstreamUnreachable):
+            if isinstance(error, UpstreamUnreachable) and not run.shown:
                 host = self._directory.policy(name).upstream.host
                 self._away[host] = now + min(delay, GUESS_PAUSE)
             with suppress(ProxyError):

@@ -68,7 +68,7 @@ async def guess(gate: Gate, tried: Attempt) -> None:
     """A wrong one."""
     async with gate.turn(tried):
         pass
-    gate.failed(tried, now())
+    gate.failed(tried, BadLogin("no"), now())
 
 
 async def get_in(gate: Gate, tried: Attempt) -> None:
@@ -113,7 +113,7 @@ def test_only_a_few_guesses_of_a_fresh_place_are_looked_at_at_once() -> None:
                     looked_at.append(now())
                     await asyncio.sleep(0.5)
                     # Within: the next one in line is to know of it.
-                    gate.failed(tried, now())
+                    gate.failed(tried, BadLogin("no"), now())
 
         began = now()
         await asyncio.gather(*(try_out(number) for number in range(100)))
@@ -130,7 +130,7 @@ def test_guesses_at_one_account_from_many_places_are_looked_at_a_few_at_a_time()
         async def try_out(number: int) -> None:
             nonlocal at_once, most
             with suppress(ProxyError):
-                async with gate.turn(attempt(number, f"203.0.113.{number}")):
+                async with gate.looking(attempt(number, f"203.0.113.{number}")):
                     at_once += 1
                     most = max(most, at_once)
                     await asyncio.sleep(0.5)
@@ -219,7 +219,7 @@ def test_a_password_is_right_for_its_account_and_its_verifier_alone() -> None:
         assert not gate.remembers(attempt("right", name="bob"))
         anew = Attempt(OWNER, "alice", "alice", True, b"right", "another", now())
         assert not gate.remembers(anew)
-        gate.failed(tried, now())
+        gate.failed(tried, BadLogin("no"), now())
         assert not gate.remembers(tried), "it has turned out wrong"
 
     play(story)
@@ -229,7 +229,7 @@ def test_strangers_may_compare_only_so_many_guesses_with_what_was_right() -> Non
     async def story(gate: Gate) -> None:
         await get_in(gate, attempt("right", OWNER))
         for number in range(LOOKS):
-            gate.failed(attempt(number, f"203.0.113.{number % 250}"), now())
+            gate.failed(attempt(number, f"203.0.113.{number % 250}"), BadLogin("no"), now())
         assert not gate.remembers(attempt("right"))
         assert gate.remembers(attempt("right", OWNER)), "from where it was proved it still is"
         assert await taken(wait_for_turn(gate, attempt("right"))) <= PATIENCE
@@ -241,7 +241,7 @@ def test_the_owner_s_new_password_does_not_stand_behind_strangers() -> None:
     async def story(gate: Gate) -> None:
         await get_in(gate, attempt("old", OWNER))
         for number in range(200):
-            gate.failed(attempt(number, f"203.0.113.{number}"), now())
+            gate.failed(attempt(number, f"203.0.113.{number}"), BadLogin("no"), now())
         assert await taken(wait_for_turn(gate, attempt("new", OWNER))) == 0.0
         assert await taken(wait_for_turn(gate, attempt("new", "192.0.2.99"))) <= PATIENCE
 

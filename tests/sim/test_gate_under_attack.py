@@ -21,6 +21,7 @@ from proxy.domain.policy import (
     AccountPolicy,
     LimitsPolicy,
     SessionPolicy,
+    SyncPolicy,
     UpstreamServer,
 )
 from proxy.services.core import Core
@@ -58,6 +59,12 @@ class Provider:
     passwords: dict[str, str] = field(default_factory=dict)
     wrong: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """When it was shown wrong passwords, by name."""
+    also_right: str = ""
+    """A password of everybody beside their own."""
+    breaks: set[str] = field(default_factory=set)
+    """Whose sessions break at LIST."""
+    drips: set[str] = field(default_factory=set)
+    """Whose LIST goes on as long as they are in here."""
 
     def session(self) -> asyncio.Protocol:
         return _ProviderSession(self)
@@ -90,7 +97,13 @@ class _ProviderSession(asyncio.Protocol):
             case "PASS":
                 self._password(argument)
             case "STAT":
-                self._transport.write(b"+OK 0 0\r\n")
+                has_mail = self._user in self._provider.breaks | self._provider.drips
+                self._transport.write(b"+OK 1 100\r\n" if has_mail else b"+OK 0 0\r\n")
+            case "LIST" if self._user in self._provider.drips:
+                self._transport.write(b"+OK\r\n")
+                self._drip(1)
+            case "LIST" if self._user in self._provider.breaks:
+                self._transport.abort()
             case "LIST" | "UIDL":
                 self._transport.write(b"+OK\r\n.\r\n")
             case "QUIT":
@@ -99,9 +112,16 @@ class _ProviderSession(asyncio.Protocol):
             case _:
                 self._transport.write(b"+OK\r\n")
 
+    def _drip(self, number: int) -> None:
+        if self._user in self._provider.drips:
+            self._transport.write(b"%d 100\r\n" % number)
+            asyncio.get_running_loop().call_later(20.0, self._drip, number + 1)
+        elif not self._transport.is_closing():
+            self._transport.write(b".\r\n")
+
     def _password(self, password: str) -> None:
         provider = self._provider
-        if provider.passwords.get(self._user) == password:
+        if password in (provider.passwords.get(self._user), provider.also_right or None):
             self._transport.write(b"+OK\r\n")
             return
         provider.wrong[self._user].append(asyncio.get_running_loop().time())
@@ -132,19 +152,24 @@ class Stage:
         return None
 
 
-async def stage(sim: SimWorld, folder: Path, refusal: bytes | None) -> Stage:
+async def stage(sim: SimWorld, folder: Path, refusal: bytes | None, *, sessions: int = 4) -> Stage:
+    """`sessions` are as many as go to the provider at once."""
     provider = Provider(refusal, {owner: f"old of {owner}" for owner in OWNERS})
     upstream = sim.host("upstream").network
     await upstream.listen("0.0.0.0:110", provider.session)
-    policy = AccountPolicy(UpstreamServer("upstream", 110, "none", plaintext_login="always"))
+    return Stage(await proxy(sim, folder, sessions=sessions), provider)
+
+
+async def proxy(sim: SimWorld, folder: Path, *, sessions: int = 4) -> Core:
+    sync = SyncPolicy(max_sessions_per_host=sessions)
+    policy = AccountPolicy(UpstreamServer("upstream", 110, "none", plaintext_login="always"), sync)
     elsewhere = AccountPolicy(UpstreamServer("elsewhere", 110, "none", plaintext_login="always"))
     credentials = Credentials(DECLARED, b"declared secret")
     declared = DeclaredAccount(DECLARED, credentials, elsewhere)
     directory = Directory([declared], policy, pass_through=True)
     host = sim.host("proxy")
     store = await SimDisk(folder, sim.random("disk")).open(host.process)
-    core = Core(host.world, store, Silence(), directory, SessionPolicy(), LIMITS)
-    return Stage(core, provider)
+    return Core(host.world, store, Silence(), directory, SessionPolicy(), LIMITS)
 
 
 def home_of(owner: int) -> str:
@@ -262,3 +287,147 @@ async def refused(scene: Stage, name: str, password: str, peer: str) -> tuple[fl
     error = await scene.log_in(name, password, peer)
     assert error is not None
     return round(loop.time() - began, 6), reply_to(error)
+
+
+# --- stories of one thing that stands in another's way --------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["clear", "hangs up"])
+def test_after_a_restart_owners_get_in_though_strangers_go_on(way: str, tmp_path: Path) -> None:
+    """Nothing is remembered then but the verifiers."""
+
+    async def story(sim: SimWorld) -> None:
+        scene = await stage(sim, tmp_path, REFUSALS[way])
+        passwords = scene.provider.passwords
+        for number, owner in enumerate(OWNERS):
+            assert await scene.log_in(f"{owner}+pc", passwords[owner], home_of(number)) is None
+        sim.host("proxy").crash()
+        scene.core = await proxy(sim, tmp_path)
+        strangers = [
+            asyncio.create_task(attack(scene, sim.random(f"attacker {n}"), n))
+            for n in range(1, ATTACKERS)
+        ]
+        await asyncio.sleep(120.0)
+        for number, owner in enumerate(OWNERS):
+            assert await scene.log_in(f"{owner}+pc", passwords[owner], home_of(number)) is None
+        for task in strangers:
+            task.cancel()
+        await asyncio.gather(*strangers, return_exceptions=True)
+
+    simulate(1, story, max_steps=20_000_000)
+
+
+@pytest.mark.parametrize("pause", [0.0, 10.0, 30.0, 50.0])
+@pytest.mark.parametrize("way", REFUSALS)
+def test_a_new_password_is_taken_beside_a_program_with_the_old_one(
+    way: str, pause: float, tmp_path: Path
+) -> None:
+    async def story(sim: SimWorld) -> None:
+        scene = await stage(sim, tmp_path, REFUSALS[way])
+        owner, home = OWNERS[0], home_of(0)
+        assert await scene.log_in(f"{owner}+pc", f"old of {owner}", home) is None
+        await asyncio.sleep(3600.0)
+        scene.provider.passwords[owner] = "new"
+        other = asyncio.create_task(poll(scene, 0, f"old of {owner}", "old", home))
+        await asyncio.sleep(pause)
+        assert await poll(scene, 0, "new", "pc", home) == []
+        other.cancel()
+
+    simulate(1, story, max_steps=20_000_000)
+
+
+def test_a_guess_behind_a_long_sync_holds_up_nobody(tmp_path: Path) -> None:
+    async def story(sim: SimWorld) -> None:
+        scene = await stage(sim, tmp_path, REFUSALS["clear"])
+        alice, bob = OWNERS[:2]
+        assert await scene.log_in(alice, f"old of {alice}", home_of(0)) is None
+        scene.provider.drips.add(alice)
+        await asyncio.sleep(3600.0)
+        assert await scene.log_in(alice, f"old of {alice}", home_of(0)) is None
+        assert scene.core.syncs.sessions_open == 1
+        guesses = [
+            asyncio.create_task(scene.log_in(alice, f"guess {n}", f"198.51.100.{n}"))
+            for n in range(3)
+        ]
+        await asyncio.sleep(600.0)
+        assert all(guess.done() for guess in guesses)
+        loop = asyncio.get_running_loop()
+        for number in range(2):
+            began = loop.time()
+            assert await scene.log_in(bob, f"typo {number}", home_of(1)) is not None
+            assert loop.time() - began < 70.0
+        await asyncio.sleep(60.0)
+        assert await scene.log_in(bob, f"old of {bob}", home_of(1)) is None
+        scene.provider.drips.clear()
+        await asyncio.sleep(120.0)
+        assert scene.core.syncs.sessions_open == 0
+
+    simulate(1, story, max_steps=20_000_000)
+
+
+@pytest.mark.parametrize("sessions", [1, 2])
+def test_two_right_passwords_at_once_leave_the_host_its_places(
+    sessions: int, tmp_path: Path
+) -> None:
+    async def story(sim: SimWorld) -> None:
+        scene = await stage(sim, tmp_path, REFUSALS["clear"], sessions=sessions)
+        for owner in OWNERS[:3]:
+            assert await scene.log_in(owner, f"old of {owner}", "192.0.2.1") is None
+        scene.provider.also_right = "second"
+        await asyncio.sleep(3600.0)
+        both = []
+        for owner in OWNERS[:3]:
+            both.append(asyncio.create_task(scene.log_in(owner, "second", "192.0.2.1")))
+            await asyncio.sleep(0.3)
+            both.append(asyncio.create_task(scene.log_in(owner, f"old of {owner}", "192.0.2.1")))
+        assert await asyncio.gather(*both) == [None] * 6
+        await asyncio.sleep(3600.0)
+        assert (scene.core.syncs.sessions_open, scene.core.syncs.waiting) == (0, 0)
+        assert await scene.log_in(OWNERS[4], f"old of {OWNERS[4]}", "192.0.2.1") is None
+
+    simulate(1, story, max_steps=20_000_000)
+
+
+def test_a_program_with_a_removed_app_password_uses_nobody_s_tries_up(tmp_path: Path) -> None:
+    async def story(sim: SimWorld) -> None:
+        scene = await stage(sim, tmp_path, REFUSALS["clear"])
+        owner = OWNERS[0]
+        assert await scene.log_in(owner, f"old of {owner}", home_of(0)) is None
+        removed = asyncio.create_task(poll(scene, 0, "a" * 32, "tablet", home_of(0)))
+        await asyncio.sleep(10 * MINUTE)
+        scene.provider.passwords[owner] = "new"
+        assert await scene.log_in(owner, "new", "198.18.0.9") is None
+        removed.cancel()
+
+    simulate(1, story, max_steps=20_000_000)
+
+
+def test_one_mailbox_that_breaks_turns_nobody_else_away(tmp_path: Path) -> None:
+    async def story(sim: SimWorld) -> None:
+        scene = await stage(sim, tmp_path, REFUSALS["clear"])
+        sick, bob = OWNERS[:2]
+        scene.provider.breaks.add(sick)
+        assert await scene.log_in(sick, f"old of {sick}", home_of(0)) is None
+        await asyncio.sleep(1.0)
+        assert await scene.log_in(bob, f"old of {bob}", home_of(1)) is None
+
+    simulate(1, story, max_steps=20_000_000)
+
+
+def test_what_was_tried_before_tells_no_kind_of_account_either(tmp_path: Path) -> None:
+    """The same wrong password again and again."""
+
+    async def story(sim: SimWorld) -> None:
+        scene = await stage(sim, tmp_path, REFUSALS["clear"])
+        owner = OWNERS[0]
+        assert await scene.log_in(owner, f"old of {owner}", "192.0.2.1") is None
+        for turn in range(8):
+            answers = await asyncio.gather(
+                *(
+                    refused(scene, name, "the same", f"198.51.100.{number}")
+                    for number, name in enumerate((DECLARED, owner, NOBODIES[0]))
+                )
+            )
+            assert len(set(answers)) == 1, (turn, answers)
+
+    simulate(1, story, max_steps=20_000_000)
