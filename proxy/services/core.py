@@ -177,8 +177,8 @@ class Core:
         return Load(
             sessions_logged_in=len(self.sessions) - self.sessions.strangers,
             sessions_strangers=self.sessions.strangers,
-            upstream_sessions=self.syncs.sessions_open,
-            syncs_waiting=self.syncs.waiting,
+            upstream_sessions=self.syncs.places.open,
+            syncs_waiting=self.syncs.places.waiting,
             commits_waiting=self._store.commits_waiting,
         )
 

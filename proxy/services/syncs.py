@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -35,6 +35,7 @@ from proxy.services.room import Room
 from proxy.services.sync import AccountSync
 from proxy.services.sync_run import AccountState, SyncRun
 from proxy.services.upstream_memory import ServerMemory, UpstreamMemory
+from proxy.services.upstream_places import UpstreamPlaces
 
 FOLLOW_UP = 50
 FOLLOW_UP_PAUSE = 2.0
@@ -52,9 +53,6 @@ RECONNECT_PAUSE = 0.5
 GUESS_TIME = 45.0
 """Seconds until a password is judged upstream, the time in line included; no mail program waits for
 longer."""
-GUESS_PAUSE = 30.0
-"""Seconds at most that a host which could not be reached is not asked about passwords: it may be
-back long before the next sync is due."""
 
 
 class _Overtaken(Exception):
@@ -82,17 +80,10 @@ class Syncs:
         """By the canonical name: two first logins may spell an account in two ways."""
         self._guesses: dict[tuple[str, bytes], SyncRun] = {}
         """Runs that are not proven, by canonical name and password."""
-        self._guessing: dict[tuple[str, bool], asyncio.Semaphore] = {}
-        self._away: dict[str, float] = {}
-        """Until when, by the loop's time, a host is not tried with guesses."""
         self._servers: dict[tuple[str, int], ServerMemory] = defaultdict(ServerMemory)
-        self._hosts: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._background: dict[str, tuple[DeclaredAccount, asyncio.Task[None]]] = {}
-        self.sessions_open = 0
-        """Syncs that have their turn, so sessions with upstream servers."""
-        self.waiting = 0
-        """Syncs that wait for their turn with a host."""
+        self.places = UpstreamPlaces()
         self.began: Callable[[str, SyncRun], None] = lambda name, run: None
         """Told of every sync, and of which account."""
 
@@ -282,7 +273,7 @@ class Syncs:
         work_id.set(self._world.entropy.token(ID_OCTETS).hex())
         policy = self._directory.policy(name)
         try:
-            async with self._turn(policy):
+            async with self.places.turn(policy):
                 result = await self._sync(name, policy, run)
         except _Overtaken:
             run.fail(UpstreamBusy("another sync of the account is under way"))
@@ -302,19 +293,13 @@ class Syncs:
             run.fail(UpstreamUnreachable("internal error"))
 
     async def _perform_guess(self, name: str, run: SyncRun, known_place: bool) -> None:
-        """Strangers take up half of a host's places at most, and owners a quarter beside. Guesses
-        stand behind a sync that is in the same mailbox, since upstream lets in one session at a
-        time."""
+        """It stands behind a sync that is in the same mailbox: upstream lets in one session."""
         policy = self._directory.policy(name)
-        host = policy.upstream.host
-        places = policy.sync.max_sessions_per_host // (4 if known_place else 2)
-        slot = self._guessing.setdefault((host, known_place), asyncio.Semaphore(max(places, 1)))
         try:
             while (other := self._runs.get(canonical(name))) and other.accepted.done():
                 await asyncio.wait([other.finished])
-            await slot.acquire()
-            run.accepted.add_done_callback(lambda _: slot.release())
-            if asyncio.get_running_loop().time() < self._away.get(host, 0.0):
+            await self.places.guess(policy, run.accepted, known_place=known_place)
+            if self.places.is_away(policy.upstream.host):
                 raise UpstreamUnreachable("upstream could not be reached a moment ago")
             await self._perform(name, run)
         except ProxyError as error:
@@ -345,7 +330,7 @@ class Syncs:
         state.synced_at = asyncio.get_running_loop().time()
         state.failures = 0
         state.not_before = 0.0
-        self._away.pop(policy.upstream.host, None)
+        self.places.reached(policy.upstream.host)
         if result.fetched >= FOLLOW_UP and not state.login_delay:
             self.spawn(self._follow_up(name, policy, run.credentials))
         return result
@@ -423,11 +408,9 @@ class Syncs:
             if isinstance(error, UpstreamBusy) and error.too_often:
                 await self._learn_delay(account, state, error)
             delay = retry_delay(error, state.failures, self._world.entropy.uniform(0.0, 1.0))
-            now = asyncio.get_running_loop().time()
-            state.not_before = now + delay
+            state.not_before = asyncio.get_running_loop().time() + delay
             if isinstance(error, UpstreamUnreachable) and not run.shown:
-                host = self._directory.policy(name).upstream.host
-                self._away[host] = now + min(delay, GUESS_PAUSE)
+                self.places.could_not_reach(self._directory.policy(name).upstream.host, delay)
             with suppress(ProxyError):
                 await self._store.note_sync(
                     account.id,
@@ -463,23 +446,6 @@ class Syncs:
         except ProxyError:
             return None
         return account
-
-    @asynccontextmanager
-    async def _turn(self, policy: AccountPolicy) -> AsyncIterator[None]:
-        """Wait for a turn with this host, `max_sessions_per_host` at once, and take it."""
-        limit = policy.sync.max_sessions_per_host
-        slot = self._hosts.setdefault((policy.upstream.host, limit), asyncio.Semaphore(limit))
-        self.waiting += 1
-        try:
-            await slot.acquire()
-        finally:
-            self.waiting -= 1
-        self.sessions_open += 1
-        try:
-            yield
-        finally:
-            self.sessions_open -= 1
-            slot.release()
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)

@@ -344,7 +344,7 @@ def test_a_guess_behind_a_long_sync_holds_up_nobody(tmp_path: Path) -> None:
         scene.provider.drips.add(alice)
         await asyncio.sleep(3600.0)
         assert await scene.log_in(alice, f"old of {alice}", home_of(0)) is None
-        assert scene.core.syncs.sessions_open == 1
+        assert scene.core.syncs.places.open == 1
         guesses = [
             asyncio.create_task(scene.log_in(alice, f"guess {n}", f"198.51.100.{n}"))
             for n in range(3)
@@ -360,7 +360,7 @@ def test_a_guess_behind_a_long_sync_holds_up_nobody(tmp_path: Path) -> None:
         assert await scene.log_in(bob, f"old of {bob}", home_of(1)) is None
         scene.provider.drips.clear()
         await asyncio.sleep(120.0)
-        assert scene.core.syncs.sessions_open == 0
+        assert scene.core.syncs.places.open == 0
 
     simulate(1, story, max_steps=20_000_000)
 
@@ -382,7 +382,7 @@ def test_two_right_passwords_at_once_leave_the_host_its_places(
             both.append(asyncio.create_task(scene.log_in(owner, f"old of {owner}", "192.0.2.1")))
         assert await asyncio.gather(*both) == [None] * 6
         await asyncio.sleep(3600.0)
-        assert (scene.core.syncs.sessions_open, scene.core.syncs.waiting) == (0, 0)
+        assert (scene.core.syncs.places.open, scene.core.syncs.places.waiting) == (0, 0)
         assert await scene.log_in(OWNERS[4], f"old of {OWNERS[4]}", "192.0.2.1") is None
 
     simulate(1, story, max_steps=20_000_000)
