@@ -27,6 +27,9 @@ tls = "none"
 
 [sync]
 max_age = "1s"
+
+[alerts]
+notices = false
 """
 
 

@@ -27,9 +27,16 @@ _LABELS = re.compile(r"(?:[a-z0-9.-]|[^\x00-\x7f])+")
 """What a domain may be written in. IDNA refuses the rest as well, after much work."""
 
 
+BLANKS = (
+    " \t\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u202f\u205f\u3000"
+)
+"""What a name may have around it: the tab, and what Unicode calls separators of words (Zs)."""
+
+
 def spelled(name: str) -> str:
     """As it is written, but for what nobody sees: outer blanks, and how letters are composed."""
-    return normalize("NFC", name).strip()
+    return normalize("NFC", name).strip(BLANKS)
 
 
 @lru_cache(maxsize=CACHED)
@@ -76,7 +83,7 @@ def splits(login: str, separator: str) -> list[tuple[str, str]]:
     login = spelled(login)
     start = login[: ACCOUNT_LIMIT + 1]
     ends = [index for index, character in enumerate(start) if character == separator]
-    pairs = [(login[:end].strip(), login[end + 1 :].strip()) for end in reversed(ends)]
+    pairs = [(login[:end].strip(BLANKS), login[end + 1 :].strip(BLANKS)) for end in reversed(ends)]
     return [pair for pair in pairs if pair[0]]
 
 

@@ -10,6 +10,7 @@ import poplib
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from tests.e2e.devices import Endpoint, Login, PollFailed
 
@@ -18,6 +19,16 @@ TIMEOUT = 90.0
 
 class Session(poplib.POP3):
     """A connection with exact octets. Made by `connect`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        try:
+            super().__init__(*args, **options)
+        except BaseException:
+            # poplib leaves the socket of a server open that hangs up instead of greeting.
+            for part in ("file", "sock"):
+                if hasattr(self, part):
+                    getattr(self, part).close()
+            raise
 
     def body(self, command: str) -> bytes:
         """Send the command and return its multi-line answer, unstuffed.

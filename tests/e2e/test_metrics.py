@@ -96,6 +96,8 @@ def test_the_page_tells_what_devices_did_and_hides_who(rig: Rig) -> None:
     assert values(page, "logins_total") == {
         ("accepted",): 2,
         ("credentials",): 1,
+        ("device",): 0,
+        ("refused_lately",): 0,
         ("too_many_failures",): 0,
         ("too_many_upstream",): 0,
         ("unavailable",): 0,

@@ -72,6 +72,8 @@ class Proxy:
             "UPSTREAM__HOST": upstream.host,
             "UPSTREAM__PORT": str(upstream.port),
             "UPSTREAM__TLS": "none",
+            # Mail is counted here.
+            "ALERTS__NOTICES": "false",
         }
         self._options = [f"--env=POP3_SYNC_{name}={value}" for name, value in variables.items()]
         self._containers = containers
