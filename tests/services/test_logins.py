@@ -10,8 +10,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from proxy.domain.errors import BadLogin, NotJudged, Temporary
+from proxy.domain.errors import BadLogin, NotJudged, Temporary, UpstreamRefusedLogin
 from proxy.domain.facts import DeviceEnrolled, LoginRefused, LoginUnasked, SyncFailed
+from proxy.domain.model import Credentials
 from proxy.domain.policy import (
     DAY,
     AccountPolicy,
@@ -453,3 +454,21 @@ async def test_a_guess_changes_nothing_of_an_account(
     rude.hang_up_on.clear()
     rude.mails.append(("u3", mail("3")))
     assert await home.uids() == ["u1", "u2", "u3"]
+
+
+async def test_a_refusal_that_no_login_waits_for_drops_the_verifier_as_well(
+    home: House, rude: RudeUpstream
+) -> None:
+    await home.uids()
+    rude.refusals["AUTH"] = b"-ERR [AUTH] changed\r\n"
+    run = home.core.syncs.start("alice", Credentials("alice", b"secret"))
+    with pytest.raises(UpstreamRefusedLogin):
+        await run.finished
+    async with asyncio.timeout(20):
+        while (  # noqa: ASYNC110 - it has no event to wait for
+            account := await home.store.account("alice")
+        ) and account.verifier is not None:
+            await asyncio.sleep(0)
+    rude.refusals.clear()
+    with pytest.raises(BadLogin):
+        await home.login()

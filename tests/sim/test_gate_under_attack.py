@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 
 from proxy.domain.directory import DeclaredAccount, Directory
-from proxy.domain.errors import ProxyError
+from proxy.domain.errors import BadLogin, NotJudged, ProxyError
 from proxy.domain.facts import Fact
 from proxy.domain.model import Credentials
 from proxy.domain.policy import (
@@ -25,9 +25,10 @@ from proxy.domain.policy import (
     UpstreamServer,
 )
 from proxy.services.core import Core
-from proxy.services.face import PasswordProof
+from proxy.services.face import PasswordProof, ScramProof
 from proxy.services.gate import WINDOW
 from proxy.services.replies import reply_to
+from proxy.wire.scram import scram_keys
 from tests.sim.disk import SimDisk
 from tests.sim.world import SimWorld, simulate
 
@@ -429,5 +430,28 @@ def test_what_was_tried_before_tells_no_kind_of_account_either(tmp_path: Path) -
                 )
             )
             assert len(set(answers)) == 1, (turn, answers)
+
+    simulate(1, story, max_steps=20_000_000)
+
+
+def test_a_program_that_polls_by_scram_with_an_old_password_locks_its_home_out_of_nothing(
+    tmp_path: Path,
+) -> None:
+    async def story(sim: SimWorld) -> None:
+        scene = await stage(sim, tmp_path, REFUSALS["clear"])
+        logins, home = scene.core.logins, home_of(0)
+        old = b"declared secret"
+        assert await scene.log_in(DECLARED, old.decode(), home) is None
+        await logins.scram(DECLARED, home)
+        scene.core._directory.set_password(DECLARED, b"new")
+        for _ in range(20):
+            challenge = await logins.scram(DECLARED, home)
+            keys = scram_keys(old, challenge.salt, challenge.iterations)
+            known = keys in challenge.candidates
+            proof = ScramProof(challenge, challenge.candidates.index(keys) if known else None)
+            with pytest.raises((BadLogin, NotJudged)):
+                await logins.login(proof, home)
+            await asyncio.sleep(60.0)
+        assert await scene.log_in(DECLARED, "new", home) is None
 
     simulate(1, story, max_steps=20_000_000)
