@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from unicodedata import category
 
 
 class SaslError(Exception):
@@ -19,10 +20,13 @@ def decode_name(data: bytes) -> str:
         SaslError: it is not.
     """
     try:
-        name = data.decode("utf-8").strip()
+        text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise SaslError("user name is not UTF-8") from None
-    if not name or not name.isprintable():
+    name = text.strip()
+    # What `strip` takes for a blank may be a line end.
+    lines = any(category(each) in ("Cc", "Zl", "Zp") for each in text.replace("\t", ""))
+    if not name or lines or not name.isprintable():
         raise SaslError("user name is empty or has control characters")
     return name
 

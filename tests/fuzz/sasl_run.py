@@ -248,6 +248,8 @@ def _must_be_taken(
         len(first.encode()) <= 8192
         and "\0" not in first
         and prepared.isprintable()
+        # Around it there may be blanks and tabs, and no line ends.
+        and not re.search(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]", name)
         and prepared != ""
         and (extension == "" or _EXTENSIONS.fullmatch(extension) is not None)
         and (binds and end_point is not None if plus else first[:2] in ("n,", "y,"))
