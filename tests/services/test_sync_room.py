@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from proxy.adapters.store import SqliteStore
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.facts import SyncFailed, SyncFinished
 from proxy.domain.model import Account, Credentials
@@ -220,12 +221,15 @@ async def test_a_store_that_fails_keeps_no_room_for_what_it_did_not_take(
 ) -> None:
     rude.mails = [(f"u{number}", large(str(number), MIB // 2)) for number in range(6)]
     async with home_on(Disk(above=4 * MIB), rude, tmp_path) as home:
+        assert isinstance(home.store, SqliteStore)
+        make_durable = home.store._blobs.make_durable
 
-        async def fails(*_: object, **__: object) -> None:
-            raise StoreUnavailable("an I/O error")
+        async def fails(digests: Iterable[bytes]) -> None:
+            await make_durable(digests)
+            raise OSError("an I/O error")
 
         with monkeypatch.context() as broken:
-            broken.setattr(home.store, "add_messages", fails)
+            broken.setattr(home.store._blobs, "make_durable", fails)
             for _ in range(4):
                 home.core.syncs.try_again("alice", home.directory.all_declared()[0].credentials)
                 with pytest.raises(StoreUnavailable):
