@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from proxy.domain.directory import Directory
-from proxy.domain.errors import BadLogin, KnownWrong, UpstreamUnreachable
+from proxy.domain.errors import BadLogin, UpstreamUnreachable
 from proxy.domain.model import Account
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
@@ -169,12 +169,10 @@ class Judge:
         upstream can judge: the answers, too, must not tell which names those are.
 
         Raises:
-            KnownWrong, TooManyRefusals, UpstreamUnreachable: upstream would not have been asked.
+            TooManyRefusals, UpstreamUnreachable: upstream would not have been asked.
         """
-        if not self._directory.pass_through:
+        if not self._directory.pass_through or self._gate.was_refused(attempt):
             return
-        if self._gate.was_refused(attempt):
-            raise KnownWrong("this was wrong a short while ago")
         host = self._directory.default.upstream.host
         try:
             async with asyncio.timeout(GUESS_TIME):
