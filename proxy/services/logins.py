@@ -82,7 +82,6 @@ class Logins:
         enrolment: Enrolment,
         rights: Rights,
     ) -> None:
-        self._world = world
         self._store = store
         self._observer = observer
         self._directory = directory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from unicodedata import normalize
 
@@ -13,23 +12,11 @@ from proxy.domain.errors import BadLogin, UnfitDeviceName
 from proxy.domain.facts import LoginRefused
 from proxy.domain.policy import DevicePolicy, UpstreamServer
 from proxy.services.replies import reply_to
-from tests.rude_upstream import RudeUpstream, mail
+from tests.rude_upstream import RudeUpstream
 from tests.services.house import START, House, declared, house, policy_for
 from tests.services.test_logins import scram_login
 
 ADDRESS = "jürgen@bücher.example"
-
-
-@pytest.fixture
-async def rude() -> AsyncIterator[RudeUpstream]:
-    async with RudeUpstream([("u1", mail("1")), ("u2", mail("2"))]).listening() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-async def home(rude: RudeUpstream, tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path, policy_for(rude.port)) as home:
-        yield home
 
 
 SPELLINGS = [

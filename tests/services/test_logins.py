@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -29,18 +28,6 @@ from proxy.services.maildrops import DeviceMaildrop
 from proxy.wire.scram import scram_keys
 from tests.rude_upstream import RudeUpstream, mail
 from tests.services.house import START, House, declared, house, policy_for
-
-
-@pytest.fixture
-async def rude() -> AsyncIterator[RudeUpstream]:
-    async with RudeUpstream([("u1", mail("1")), ("u2", mail("2"))]).listening() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-async def home(rude: RudeUpstream, tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path, policy_for(rude.port)) as home:
-        yield home
 
 
 async def test_an_unknown_login_that_upstream_accepts_makes_an_account_and_a_device(
