@@ -192,7 +192,7 @@ async def test_no_session_lasts_for_ever_whatever_it_does() -> None:
         assert answer == b"-ERR [SYS/TEMP] the session has lasted for too long, log in again\r\n"
         ended = await client.facts.ended()
         assert (ended.ended, drop.committed) == ("max_session", [])
-        assert ended.seconds >= 0.3
+        assert ended.seconds > 0.9 * 0.3
 
 
 async def test_a_session_s_last_commit_is_not_cut_off() -> None:
