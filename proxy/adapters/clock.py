@@ -1,4 +1,4 @@
-"""The machine's wall clock."""
+"""The machine's clocks."""
 
 from __future__ import annotations
 
@@ -10,3 +10,12 @@ class SystemClock:
 
     def now(self) -> float:
         return time.time()
+
+    def awake(self) -> float:
+        return time.monotonic()
+
+    def elapsed(self) -> float:
+        # Of Linux. Elsewhere a sleep is taken for a jump of the wall clock, which is told of.
+        if hasattr(time, "CLOCK_BOOTTIME"):
+            return time.clock_gettime(time.CLOCK_BOOTTIME)
+        return time.monotonic()

@@ -18,6 +18,7 @@ from proxy.adapters.sqlite.own import OwnMessages
 from proxy.adapters.sqlite.records import Records
 from proxy.adapters.sqlite.seen import SeenUids
 from proxy.adapters.sqlite.sent import SentMails
+from proxy.adapters.sqlite.time import Time
 from proxy.adapters.sqlite.troubles import Troubles
 from proxy.domain.errors import DataDirInUse, StoreUnavailable
 
@@ -33,6 +34,7 @@ class SqliteStore(
     Records,
     SeenUids,
     Troubles,
+    Time,
 ):
     """`interfaces.store.Store`; use `open_store` to get one."""
 
@@ -103,7 +105,13 @@ async def open_store(
         if lock is not None:
             os.close(lock)
         raise
-    return SqliteStore(catalogue, database, blobs, lock)
+    store = SqliteStore(catalogue, database, blobs, lock)
+    try:
+        await store.read_time()
+    except BaseException:
+        await store.close()
+        raise
+    return store
 
 
 def hold_lock(data_dir: Path, *, exclusive: bool = True) -> int | None:

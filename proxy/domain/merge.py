@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from proxy.domain.model import OWN_UID_PREFIX, minted_uids
 
@@ -31,6 +31,8 @@ class Row:
     purged: bool
     own: bool
     only_device: int | None
+    dated: bool
+    """`received_at` is what it says of itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Reader:
     id: int
     name: str
     since: float | None
+    backlog_to: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,25 +247,32 @@ class _Planner:
         readers = [reader for reader in (device, namesake) if reader]
         lasting = readers[-1]
         since = earliest(reader.since for reader in readers)
+        backlog_to = min(reader.backlog_to for reader in readers)
         for mail in self._mails:
             before = []
             if device and mail.source:
-                before.append(_is_hidden([mail.source], device, device.since))
+                before.append(_is_hidden([mail.source], device))
             if namesake and mail.target:
-                before.append(_is_hidden([mail.target], namesake, namesake.since))
+                before.append(_is_hidden([mail.target], namesake))
             # A notice or a copy that the proxy made was for the devices of the one account.
             was_hidden = all(before) if before else mail.rows[0].own
             owner = device if device and mail.source else lasting
-            if was_hidden and not _is_hidden(mail.rows, owner, since):
+            joined = replace(owner, since=since, backlog_to=backlog_to)
+            if was_hidden and not _is_hidden(mail.rows, joined):
                 self._plan.hidden.append((lasting.id, mail.id))
 
 
-def _is_hidden(rows: Sequence[Row], device: Reader, since: float | None) -> bool:
-    """Whether this message, of one or two rows, is hidden by more than the device's own marks."""
+def _is_hidden(rows: Sequence[Row], device: Reader) -> bool:
+    """Whether this message, of one or two rows, is hidden by more than the device's own marks.
+
+    Of two, the last one stays.
+    """
+    since = device.since
+    is_backlog = rows[-1].id <= device.backlog_to or all(row.dated for row in rows)
     return (
         all(row.purged for row in rows)
         or all(row.deleted for row in rows)
-        or (since is not None and max(row.received_at for row in rows) <= since)
+        or (is_backlog and since is not None and max(r.received_at for r in rows) <= since)
         or any(row.only_device not in (None, device.id) for row in rows)
     )
 

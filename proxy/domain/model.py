@@ -112,7 +112,7 @@ class Device:
     view: ViewKind | None
     """None: what the account's policy says."""
     since: float | None
-    """Mail that arrived at this time or earlier is not for this device; None: all mail is."""
+    """Backlog that arrived at this time or earlier is not for this device; None: all mail is."""
     has_app_password: bool
     scram_keys: bytes | None = field(repr=False)
     """StoredKey and ServerKey of its app password, 32 octets each (RFC 5802 §3)."""
@@ -121,6 +121,16 @@ class Device:
     created_at: float
     seen_at: float | None
     """Last login, to within `services.maildrops.SEEN_RESOLUTION` seconds on disk."""
+    seen_ran: float = 0.0
+    """The same in running time; before the first login, when it was made."""
+    backlog_to: int = 0
+    """Id of the last message that was there when it was made: its backlog are those up to it, and
+    those that are dated. No clock hides from it what comes later."""
+
+    def is_before_backlog(self, message_id: int, received_at: float, *, dated: bool) -> bool:
+        """Whether such a message is hidden from it by `since`."""
+        is_backlog = message_id <= self.backlog_to or dated
+        return self.since is not None and is_backlog and received_at <= self.since
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +178,8 @@ class MessageRecord:
     """The proxy has made it itself; it never was upstream."""
     only_device: int | None
     """Id of the one device that it is for; None: for all."""
+    dated: bool = False
+    """`received_at` is what it says of itself, and not when it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +240,8 @@ class Fetched:
     """When it is taken to have arrived; decides whether a new device's backlog includes it."""
     repairs: int | None = None
     """Id of the known message whose lost blob this replaces; its digest is the same."""
+    dated: bool = False
+    """`received_at` is what it says of itself, and not when it came."""
     sent_as: str = ""
     """Its Message-ID, where devices that have sent mail under that name are not to see it again."""
 
@@ -271,11 +285,13 @@ class Holding:
 
     message_id: int
     digest: bytes
-    fetched_at: float
+    fetched_ran: float
+    """This and all times here are running time."""
     deleted_everywhere: bool
     waiting: int
     """Active devices that are to get it and have not."""
     having: int
     """Devices that retrieved or deleted it."""
-    left_upstream_at: float | None
-    last_delivery_at: float | None
+    left_ran: float | None
+    """When it left the upstream."""
+    last_delivery_ran: float | None

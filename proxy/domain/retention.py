@@ -1,4 +1,7 @@
-"""When a message may leave the upstream, and when it may leave the store."""
+"""When a message may leave the upstream, and when it may leave the store.
+
+All by running time: no wall clock, and no time that the proxy was off, makes anything due.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from proxy.domain.model import Device, Holding
 from proxy.domain.policy import DAY, AccountPolicy, RetentionPolicy
 
 
-def due_upstream(holding: Holding, policy: RetentionPolicy, now: float) -> bool:
+def due_upstream(holding: Holding, policy: RetentionPolicy, ran: float) -> bool:
     """Whether the policy wants this message deleted upstream.
 
     "delivered" needs at least one device that has the message: an account whose devices are all
@@ -15,7 +18,7 @@ def due_upstream(holding: Holding, policy: RetentionPolicy, now: float) -> bool:
     if holding.deleted_everywhere:
         return True
     delivered = holding.waiting == 0 and holding.having > 0
-    old = now - holding.fetched_at >= policy.upstream_age
+    old = ran - holding.fetched_ran >= policy.upstream_age
     return {
         "keep": False,
         "delivered": delivered,
@@ -24,12 +27,12 @@ def due_upstream(holding: Holding, policy: RetentionPolicy, now: float) -> bool:
     }[policy.upstream]
 
 
-def due_locally(holding: Holding, policy: RetentionPolicy, now: float) -> bool:
+def due_locally(holding: Holding, policy: RetentionPolicy, ran: float) -> bool:
     """Whether a message that has left the upstream may leave the store as well."""
-    if holding.waiting or holding.left_upstream_at is None:
+    if holding.waiting or holding.left_ran is None:
         return False
-    last_use = max(holding.left_upstream_at, holding.last_delivery_at or 0.0)
-    return now - last_use >= policy.local_keep
+    last_use = max(holding.left_ran, holding.last_delivery_ran or 0.0)
+    return ran - last_use >= policy.local_keep
 
 
 def wants_upstream_deletions(policy: RetentionPolicy) -> bool:

@@ -8,7 +8,7 @@ changed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from proxy.domain.merge import Merging
@@ -29,6 +29,7 @@ from proxy.domain.model import (
     Unfetched,
 )
 from proxy.domain.policy import RetentionPolicy, ViewKind
+from proxy.domain.timekeeping import LONGEST, Timekeeping
 from proxy.domain.trouble import ReportKind, Trouble, TroubleKind
 
 IN_MEMORY = 256 * 1024
@@ -59,6 +60,40 @@ class BlobReader(Protocol):
         """
 
     def close(self) -> None: ...
+
+
+class Time(Protocol):
+    """Running time, and what is known of the wall clock; see `domain.timekeeping`.
+
+    The store stamps with running time by itself whatever decides later on a step that cannot be
+    undone.
+    """
+
+    @property
+    def ran(self) -> float:
+        """Seconds that the proxy has run, in all its lives. In memory, no I/O.
+
+        A crash may take some minutes off it, but never to before a stamp; nothing ever adds to it
+        but time in which the proxy ran.
+        """
+
+    def start_running(self, awake: Callable[[], float], *, longest: float = LONGEST) -> None:
+        """From now on the proxy runs: `ran` grows by this clock, each time that it is looked at by
+        at most `longest`. Commands on the store of a stopped proxy do without."""
+
+    @property
+    def timekeeping(self) -> Timekeeping:
+        """What `keep_time` was given last. In memory, no I/O."""
+
+    async def keep_time(self, kept: Timekeeping) -> None:
+        """Holds in memory even where it cannot be made durable."""
+
+    async def correct_stamps(self, *, wrong_since: float | None, now: float) -> None:
+        """The wall clock says what is right now, and did not before.
+
+        Unix times that were stamped after this running time are computed anew from running time,
+        and so are, or else become `now`, those that lie in the future.
+        """
 
 
 class Accounts(Protocol):
@@ -259,11 +294,11 @@ class Syncing(Protocol):
     async def note_keeps_retrieved(self, account_id: int) -> None: ...
 
     async def holdings(
-        self, account_id: int, *, present: bool, retention: RetentionPolicy, at: float
+        self, account_id: int, *, present: bool, retention: RetentionPolicy, ran: float
     ) -> list[Holding]:
         """Who has which message with a blob, for those present upstream or for those not.
 
-        A device is active when it was seen within `retention.device_expiry` of `at`.
+        A device is active when it was seen within `retention.device_expiry` of this running time.
         """
 
     async def is_intact(self, digest: bytes) -> bool:
@@ -295,7 +330,7 @@ class Seen(Protocol):
     async def note_unlisted(
         self, account_id: int, listed: Collection[str], *, before: float
     ) -> None:
-        """UIDLs imported before this time and not listed are gone, or not shown yet.
+        """UIDLs imported by this running time and not listed are gone, or not shown yet.
 
         From now on each counts only for a message that arrived before it was imported: upstream may
         have given it to other mail.
@@ -412,6 +447,7 @@ class Records(Protocol):
 
 
 class Store(
+    Time,
     Accounts,
     Merges,
     Devices,

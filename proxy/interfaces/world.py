@@ -103,7 +103,16 @@ class Network(Protocol):
 
 class Clock(Protocol):
     def now(self) -> float:
-        """Unix time in seconds. Waiting is done with the event loop, not with this."""
+        """Unix time in seconds. Waiting is done with the event loop, not with this.
+
+        It may be wrong, and jump: what cannot be undone goes by `Store.ran`.
+        """
+
+    def awake(self) -> float:
+        """Seconds on a clock that nobody sets, in which the machine neither slept nor was off."""
+
+    def elapsed(self) -> float:
+        """Likewise, those in which it slept included, as far as the machine can tell."""
 
 
 class Entropy(Protocol):

@@ -28,6 +28,7 @@ from proxy.services.newcomers import Newcomers
 from proxy.services.rights import Rights
 from proxy.services.submissions import Submissions
 from proxy.services.syncs import Syncs
+from proxy.services.timekeeper import Timekeeper
 from proxy.services.tokens import KeptSecrets
 from proxy.services.upkeep import Upkeep
 
@@ -46,6 +47,7 @@ class Admin:
         submissions: Submissions,
         newcomers: Newcomers,
         rights: Rights,
+        timekeeper: Timekeeper,
         *,
         label_key: bytes | None,
     ) -> None:
@@ -55,6 +57,7 @@ class Admin:
         self._submissions = submissions
         self._newcomers = newcomers
         self._rights = rights
+        self._timekeeper = timekeeper
         self._store = store
         self._clock = world.clock
         self._entropy = world.entropy
@@ -67,7 +70,7 @@ class Admin:
         self._merge = MergeCommand(
             store, world.clock, self._names, maildrops, syncs, submissions, kept, rights
         )
-        self._upkeep = Upkeep(store, directory, self._names, syncs, janitor)
+        self._upkeep = Upkeep(store, directory, self._names, syncs, janitor, timekeeper)
         self.import_seen = ImportSeen(store, world.clock, directory).run
 
     async def call(self, command: str, arguments: dict[str, Any], report: Report = unheard) -> Any:
@@ -100,6 +103,7 @@ class Admin:
             "message resend": self._messages.resend,
             "sync": partial(self._upkeep.sync, report),
             "gc": self._upkeep.gc,
+            "clock ok": self.clock_ok,
             "verify": partial(self._upkeep.verify, report),
         }
         run = commands.get(command)
@@ -128,6 +132,14 @@ class Admin:
             ],
             "namesakes": await self._names.namesakes(),
         }
+
+    async def clock_ok(self) -> Row:
+        """A person says that the machine's clock is right.
+
+        Raises:
+            BadRequest: it cannot be.
+        """
+        return {"now": await self._timekeeper.trust()}
 
     async def account_list(self) -> list[Row]:
         rows = []
@@ -253,7 +265,7 @@ class Admin:
         known = await self._names.account(account)
         _check_device_name(device)
         password = new_app_password(self._entropy)
-        now = self._clock.now()
+        now = self._timekeeper.best_now()
         policy = self._directory.policy(known.name)
         made = await self._store.add_device(
             known.id,

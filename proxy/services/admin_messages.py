@@ -67,7 +67,7 @@ class MessageCommands:
 def _delivery_row(record: MessageRecord, device: Device, done: Delivery | None) -> Row:
     if done is not None:
         state = "deleted" if done.deleted_at is not None else "retrieved"
-    elif device.since is not None and record.received_at <= device.since:
+    elif device.is_before_backlog(record.id, record.received_at, dated=record.dated):
         state = "older than its backlog"
     elif record.deleted_at is not None:
         state = "deleted by another device"

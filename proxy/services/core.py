@@ -31,6 +31,7 @@ from proxy.services.smtp_session import SmtpSession
 from proxy.services.submissions import Submissions
 from proxy.services.survey import Surveyor
 from proxy.services.syncs import Syncs
+from proxy.services.timekeeper import Timekeeper
 from proxy.services.tokens import KeptSecrets
 
 IMPLEMENTATION = f"pop3-sync-proxy/{__version__}"
@@ -64,13 +65,20 @@ class Core:
         kept = KeptSecrets(store, world.vault)
         self.passwords = AccountPasswords(directory, kept, sources)
         login = AccountLogin(world, observer, directory, kept, self.passwords)
-        self.syncs = Syncs(world, store, observer, directory, login, self._room)
+        self.timekeeper = Timekeeper(store, world.clock, observer)
+        self.syncs = Syncs(world, store, observer, directory, login, self._room, self.timekeeper)
         maildrops = Maildrops(store, world.clock, observer)
         self.rights = Rights(world.entropy.token(32))
         self._gate = Gate(limits, world.entropy.token(32))
         self._newcomers = Newcomers(limits)
         self._enrolment = Enrolment(
-            world, store, observer, directory, self._newcomers, notices=notices
+            world,
+            store,
+            observer,
+            directory,
+            self._newcomers,
+            self.timekeeper,
+            notices=notices,
         )
         self.logins = Logins(
             world,
@@ -95,7 +103,7 @@ class Core:
             submission or SubmissionLimits(),
             self._room,
         )
-        self.janitor = Janitor(store, world.clock, observer, directory, maildrops)
+        self.janitor = Janitor(store, world.clock, observer, directory, maildrops, self.timekeeper)
         self.admin = Admin(
             store,
             world,
@@ -108,6 +116,7 @@ class Core:
             self.submissions,
             self._newcomers,
             self.rights,
+            self.timekeeper,
             label_key=label_key,
         )
         self.surveyor = Surveyor(store, observer, directory)

@@ -19,6 +19,7 @@ from proxy.services.newcomers import Newcomers
 from proxy.services.notices import Notices
 from proxy.services.rights import Right
 from proxy.services.sync_run import SyncRun
+from proxy.services.timekeeper import Timekeeper
 
 
 def since(backlog: str, now: float) -> float | None:
@@ -50,6 +51,7 @@ class Enrolment:
         observer: Observer,
         directory: Directory,
         newcomers: Newcomers,
+        timekeeper: Timekeeper,
         *,
         notices: bool,
     ) -> None:
@@ -58,6 +60,7 @@ class Enrolment:
         self._notices = Notices(store, world)
         self._directory = directory
         self._newcomers = newcomers
+        self._timekeeper = timekeeper
         self._world = world
         self._store = store
         self._observer = observer
@@ -147,7 +150,7 @@ class Enrolment:
             return device
         if policy.devices.enrol == "closed":
             raise BadLogin(f"no device {name}, and enrolment is closed")
-        now = self._world.clock.now()
+        now = self._timekeeper.best_now()
         try:
             device = await self._store.add_device(
                 account.id,

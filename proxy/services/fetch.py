@@ -20,6 +20,7 @@ from proxy.interfaces.world import Clock
 from proxy.services.quota import OutOfRoom, Quota, quota_of
 from proxy.services.room import Room
 from proxy.services.sync_memory import LEFT_OUT_FOR, SyncMemory
+from proxy.services.timekeeper import Timekeeper
 from proxy.services.upstream import Began, Ended, Refused, Transfer, UpstreamSession
 from proxy.wire.pop3_client import Part
 
@@ -42,6 +43,7 @@ class Fetch:
         session: UpstreamSession,
         store: Store,
         clock: Clock,
+        timekeeper: Timekeeper,
         observer: Observer,
         account: Account,
         memory: SyncMemory,
@@ -55,6 +57,7 @@ class Fetch:
         self._session = session
         self._store = store
         self._clock = clock
+        self._timekeeper = timekeeper
         self._observer = observer
         self._account = account
         self._memory = memory
@@ -123,7 +126,7 @@ class Fetch:
             # Servers that close after so many messages break behind others that came.
             if (broken := self._session.current) is not None and not self.messages:
                 pause = self._memory.broke(broken)
-                if pause and self._memory.why_left_out(broken, self._clock.now()) is None:
+                if pause and self._memory.why_left_out(broken, self._store.ran) is None:
                     self._leave_out(broken, f"sessions break over it: {error}", pause)
             raise
         finally:
@@ -145,17 +148,16 @@ class Fetch:
                 yield entry
 
     def _is_left_out(self, entry: Entry) -> bool:
-        now = self._clock.now()
-        why = self._memory.why_left_out(entry, now)
+        why = self._memory.why_left_out(entry, self._store.ran)
         if why is None and entry.octets > self._limit:
             self._leave_out(entry, f"{TOO_LARGE}, {self._limit} octets")
-            why = self._memory.why_left_out(entry, now)
+            why = self._memory.why_left_out(entry, self._store.ran)
         if why is not None:
             self.skipped.append(_unfetched(entry, why))
         return why is not None
 
     def _leave_out(self, entry: Entry, why: str, seconds: float = LEFT_OUT_FOR) -> None:
-        self._memory.leave_out(entry, why, self._clock.now(), seconds)
+        self._memory.leave_out(entry, why, self._store.ran, seconds)
         self._observer.observe(MessageSkipped(self._account.name, entry.uid, entry.octets, why))
 
     async def _receive(
@@ -199,6 +201,7 @@ class Fetch:
             if len(found.sightings) >= SIGHTINGS:
                 await self.note_sightings(found)
             return
+        received_at, dated = self._arrival(fingerprint)
         self._add(
             entry,
             Fetched(
@@ -207,7 +210,8 @@ class Fetch:
                 blob=blob,
                 header_digest=fingerprint.header_digest,
                 content_digest=fingerprint.content_digest,
-                received_at=self._arrival(fingerprint),
+                received_at=received_at,
+                dated=dated,
                 repairs=message_id if verdict is Verdict.REPAIR else None,
                 sent_as=name_of(fingerprint.header) if self._hide_returned else "",
             ),
@@ -221,16 +225,21 @@ class Fetch:
             self._leave_out(entry, f"{TOO_LARGE}, {self._limit} octets")
             raise UpstreamUnreachable("a message larger than max_message_size was broken off")
 
-    def _arrival(self, fingerprint: Fingerprint) -> float:
-        """Mail found by the first sync is as old as it says; what comes later came just now, unless
-        a server's stamp tells that it is older than the account."""
-        now, account = self._clock.now(), self._account
+    def _arrival(self, fingerprint: Fingerprint) -> tuple[float, bool]:
+        """When it came, and whether that is what it says of itself.
+
+        Mail found by the first sync is as old as it says; what comes later came just now, unless a
+        server's stamp tells that it is older than the account.
+        """
+        now, account = self._timekeeper.best_now(), self._account
         stated = fingerprint.arrival
         if account.synced_at is None:
-            return account.created_at if stated is None else min(stated, now)
-        if stated is not None and fingerprint.was_received and stated < account.created_at:
-            return stated
-        return now
+            return (account.created_at if stated is None else min(stated, now)), True
+        # A wrong clock may have made the account, and then new mail would seem to be older.
+        sure = fingerprint.was_received and not self._timekeeper.in_doubt
+        if sure and stated is not None and stated < account.created_at:
+            return stated, True
+        return now, False
 
     # --- batches --------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
 from proxy.services.maildrops import Maildrops
+from proxy.services.timekeeper import Timekeeper
 
 EVERY = HOUR
 """Seconds between two rounds; retention counts in days."""
@@ -27,7 +28,9 @@ class Janitor:
         observer: Observer,
         directory: Directory,
         maildrops: Maildrops,
+        timekeeper: Timekeeper,
     ) -> None:
+        self._timekeeper = timekeeper
         self._store = store
         self._clock = clock
         self._observer = observer
@@ -45,19 +48,22 @@ class Janitor:
             await asyncio.sleep(EVERY)
 
     async def clean(self, account: Account) -> Purged | None:
-        """Purge what is due of one account.
+        """Purge what is due of one account; nothing is while the clock is in doubt.
 
         None: nothing was, since a session is open that may still show it (promise 5).
         """
         async with self._maildrops.gate(account.id):
             if self._maildrops.has_sessions(account.id):
                 return None
-            now = self._clock.now()
+            if self._timekeeper.in_doubt:
+                return Purged(account.name, 0, 0)
+            ran = self._store.ran
             retention = self._directory.policy(account.name).retention
             holdings = await self._store.holdings(
-                account.id, present=False, retention=retention, at=now
+                account.id, present=False, retention=retention, ran=ran
             )
-            due = [h.message_id for h in holdings if due_locally(h, retention, now)]
+            due = [h.message_id for h in holdings if due_locally(h, retention, ran)]
+            now = self._clock.now()
             octets = await self._store.purge(account.id, due, at=now) if due else 0
             purged = Purged(account.name, len(due), octets)
             if due:

@@ -25,7 +25,7 @@ from proxy.interfaces.world import Clock
 from proxy.wire.pop3 import Expire
 
 SEEN_RESOLUTION = 600.0
-"""Seconds between two writes of a device's last login; expiry counts in days."""
+"""Seconds of running time between two writes of a device's last login; expiry counts in days."""
 
 CACHED = 256
 """Accounts and views kept in memory. A view of 100,000 messages takes some 30 MB once for the
@@ -145,14 +145,14 @@ class Maildrops:
             del self._open[account_id]
 
     async def _note_seen(self, device: Device) -> None:
-        now = self._clock.now()
-        seen = max(self._seen.get(device.id, 0.0), device.seen_at or 0.0)
-        if now - seen < SEEN_RESOLUTION:
+        ran = self._store.ran
+        seen = self._seen.get(device.id, device.seen_ran if device.seen_at else -SEEN_RESOLUTION)
+        if ran - seen < SEEN_RESOLUTION:
             return
         # A full disk must not keep anybody from reading mail.
         with suppress(StoreUnavailable):
-            await self._store.note_seen(device.id, at=now)
-            self._seen[device.id] = now
+            await self._store.note_seen(device.id, at=self._clock.now())
+            self._seen[device.id] = ran
 
     async def _listing(self, account: Account, device: Device, policy: AccountPolicy) -> Listing:
         kind = device.view or policy.devices.view

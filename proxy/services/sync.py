@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from proxy.domain.errors import UpstreamBusy, UpstreamUnreachable
 from proxy.domain.facts import BlobDamaged, ListingDoubted, SyncFinished, UidlsChanged
@@ -24,6 +25,7 @@ from proxy.interfaces.world import Clock
 from proxy.services.fetch import Fetch
 from proxy.services.room import Room
 from proxy.services.sync_memory import Mark, SyncMemory
+from proxy.services.timekeeper import Timekeeper
 from proxy.services.upstream import Overview, UpstreamSession
 
 FULL_LISTING_EVERY = HOUR
@@ -47,6 +49,7 @@ class AccountSync:
         session: UpstreamSession,
         store: Store,
         clock: Clock,
+        timekeeper: Timekeeper,
         observer: Observer,
         account: Account,
         retention: RetentionPolicy,
@@ -61,6 +64,7 @@ class AccountSync:
         self._session = session
         self._store = store
         self._clock = clock
+        self._timekeeper = timekeeper
         self._observer = observer
         self._account = account
         self._retention = retention
@@ -71,6 +75,7 @@ class AccountSync:
             session,
             store,
             clock,
+            timekeeper,
             observer,
             account,
             memory,
@@ -96,7 +101,7 @@ class AccountSync:
             UpstreamUnreachable, UpstreamBusy, StoreUnavailable: cut short; what had come down whole
                 is kept.
         """
-        started, listed_at = asyncio.get_running_loop().time(), self._clock.now()
+        started, listed_at = asyncio.get_running_loop().time(), self._store.ran
         due = await self._due()
         mark = None if due else self._usable_mark()
         seen = self._session.mailbox
@@ -127,7 +132,7 @@ class AccountSync:
 
     def _usable_mark(self) -> Mark | None:
         mark = self._memory.mark
-        if mark is None or self._clock.now() - mark.listed_at > FULL_LISTING_EVERY:
+        if mark is None or self._store.ran - mark.listed_at > FULL_LISTING_EVERY:
             return None
         return mark if self._store.version(self._account.id) == mark.version else None
 
@@ -155,7 +160,7 @@ class AccountSync:
         if seen.octets is None or not listing.sound or (entries and not last):
             return None
         version = self._store.version(self._account.id)
-        return Mark(seen.count, seen.octets, last, self._clock.now(), version)
+        return Mark(seen.count, seen.octets, last, self._store.ran, version)
 
     # --- comparing ------------------------------------------------------------------------------
 
@@ -219,15 +224,21 @@ class AccountSync:
     # --- deleting -------------------------------------------------------------------------------
 
     async def _due(self) -> set[int]:
-        """Ids of messages that the policy wants deleted upstream."""
-        if not wants_upstream_deletions(self._retention):
+        """Ids of messages that the policy wants deleted upstream.
+
+        While the clock is in doubt, those alone that a device has deleted for all.
+        """
+        retention = self._retention
+        if self._timekeeper.in_doubt:
+            retention = replace(retention, upstream="keep")
+        if not wants_upstream_deletions(retention):
             return set()
-        now = self._clock.now()
+        ran = self._store.ran
         holdings = await self._store.holdings(
-            self._account.id, present=True, retention=self._retention, at=now
+            self._account.id, present=True, retention=retention, ran=ran
         )
         self._digests = {holding.message_id: holding.digest for holding in holdings}
-        return {h.message_id for h in holdings if due_upstream(h, self._retention, now)}
+        return {h.message_id for h in holdings if due_upstream(h, retention, ran)}
 
     async def _delete(self, due: set[int], positions: dict[int, Entry]) -> list[int]:
         """DELE what is due and proven to be in the store; returns the ids upstream accepted."""

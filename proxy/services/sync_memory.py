@@ -25,6 +25,7 @@ class Mark:
     last: str
     """UIDL of the last message, or the digest of its header where there is no UIDL."""
     listed_at: float
+    """Running time."""
     version: int
     """The store's version of the account: a lost blob, say, makes the listing needed again."""
 
@@ -32,7 +33,7 @@ class Mark:
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     until: float
-    """Unix time."""
+    """Running time."""
     why: str
 
 
@@ -52,12 +53,12 @@ class SyncMemory:
     """Messages for which there was no room, since they are longer than upstream says: octets that
     they need at least."""
 
-    def why_left_out(self, entry: Entry, now: float) -> str | None:
+    def why_left_out(self, entry: Entry, ran: float) -> str | None:
         found = self.left_out.get((entry.uid, entry.octets))
-        return found.why if found and now < found.until else None
+        return found.why if found and ran < found.until else None
 
-    def leave_out(self, entry: Entry, why: str, now: float, seconds: float = LEFT_OUT_FOR) -> None:
-        self.left_out[entry.uid, entry.octets] = LeftOut(now + seconds, why)
+    def leave_out(self, entry: Entry, why: str, ran: float, seconds: float = LEFT_OUT_FOR) -> None:
+        self.left_out[entry.uid, entry.octets] = LeftOut(ran + seconds, why)
 
     def broke(self, entry: Entry) -> float:
         """A session broke over this message; returns for how many seconds to leave it out."""

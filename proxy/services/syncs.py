@@ -34,6 +34,7 @@ from proxy.services.account_login import AccountLogin
 from proxy.services.room import Room
 from proxy.services.sync import AccountSync
 from proxy.services.sync_run import AccountState, SyncRun
+from proxy.services.timekeeper import Timekeeper
 from proxy.services.upstream_memory import ServerMemory, UpstreamMemory
 from proxy.services.upstream_places import UpstreamPlaces
 
@@ -68,8 +69,10 @@ class Syncs:
         directory: Directory,
         login: AccountLogin,
         room: Room,
+        timekeeper: Timekeeper,
     ) -> None:
         self._room = room
+        self._timekeeper = timekeeper
         self._login = login
         self._world = world
         self._store = store
@@ -373,6 +376,7 @@ class Syncs:
                 session=session,
                 store=self._store,
                 clock=self._world.clock,
+                timekeeper=self._timekeeper,
                 observer=self._observer,
                 account=account,
                 retention=policy.retention,

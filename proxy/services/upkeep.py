@@ -12,6 +12,7 @@ from proxy.services.admin_names import Names, Report, Row
 from proxy.services.janitor import Janitor
 from proxy.services.sync_run import SyncRun
 from proxy.services.syncs import Syncs
+from proxy.services.timekeeper import Timekeeper
 
 REPORT_EVERY = 100
 """Blobs."""
@@ -22,8 +23,15 @@ LOOK = 0.2
 
 class Upkeep:
     def __init__(
-        self, store: Store, directory: Directory, names: Names, syncs: Syncs, janitor: Janitor
+        self,
+        store: Store,
+        directory: Directory,
+        names: Names,
+        syncs: Syncs,
+        janitor: Janitor,
+        timekeeper: Timekeeper,
     ) -> None:
+        self._timekeeper = timekeeper
         self._store = store
         self._directory = directory
         self._names = names
@@ -61,7 +69,7 @@ class Upkeep:
         return {"account": declared.name, **sync_row(await run.finished)}
 
     async def gc(self) -> list[Row]:
-        """Let go, now, of what retention no longer keeps."""
+        """Let go, now, of what retention no longer keeps; of nothing while in doubt."""
         rows = []
         for account in await self._store.accounts():
             purged = await self._janitor.clean(account)
@@ -71,6 +79,7 @@ class Upkeep:
                     "messages": purged.messages if purged else 0,
                     "octets": purged.octets if purged else 0,
                     "in_use": purged is None,
+                    "in_doubt": self._timekeeper.in_doubt,
                 }
             )
         return rows

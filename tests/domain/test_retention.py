@@ -17,12 +17,12 @@ NOW = 1_000 * DAY
 HELD = Holding(
     message_id=1,
     digest=b"",
-    fetched_at=NOW - 10 * DAY,
+    fetched_ran=NOW - 10 * DAY,
     deleted_everywhere=False,
     waiting=0,
     having=1,
-    left_upstream_at=None,
-    last_delivery_at=None,
+    left_ran=None,
+    last_delivery_ran=None,
 )
 
 
@@ -34,12 +34,12 @@ holdings = st.builds(
     Holding,
     message_id=st.just(1),
     digest=st.just(b""),
-    fetched_at=st.floats(NOW - 100 * DAY, NOW),
+    fetched_ran=st.floats(NOW - 100 * DAY, NOW),
     deleted_everywhere=st.booleans(),
     waiting=st.integers(0, 3),
     having=st.integers(0, 3),
-    left_upstream_at=st.none() | st.floats(NOW - 100 * DAY, NOW),
-    last_delivery_at=st.none() | st.floats(NOW - 100 * DAY, NOW),
+    left_ran=st.none() | st.floats(NOW - 100 * DAY, NOW),
+    last_delivery_ran=st.none() | st.floats(NOW - 100 * DAY, NOW),
 )
 
 
@@ -62,7 +62,7 @@ def test_an_account_without_devices_keeps_its_mail_upstream() -> None:
 
 @pytest.mark.parametrize(("days", "due"), [(29, False), (30, True), (31, True)])
 def test_age_counts_from_the_fetch(days: int, due: bool) -> None:
-    old = replace(HELD, fetched_at=NOW - days * DAY, having=0, waiting=2)
+    old = replace(HELD, fetched_ran=NOW - days * DAY, having=0, waiting=2)
     assert due_upstream(old, policy("age"), NOW) is due
     assert due_upstream(old, policy("delivered-or-age"), NOW) is due
 
@@ -78,7 +78,7 @@ def test_delivered_or_age_is_either(holding: Holding) -> None:
 @given(holdings)
 def test_the_store_keeps_what_is_upstream_or_waited_for(holding: Holding) -> None:
     if due_locally(holding, policy("keep"), NOW):
-        assert holding.left_upstream_at is not None
+        assert holding.left_ran is not None
         assert holding.waiting == 0
 
 
@@ -89,8 +89,8 @@ def test_the_store_keeps_what_is_upstream_or_waited_for(holding: Holding) -> Non
 def test_local_keep_counts_from_the_last_use(left: int, delivered: int | None, due: bool) -> None:
     holding = replace(
         HELD,
-        left_upstream_at=NOW - left * DAY,
-        last_delivery_at=None if delivered is None else NOW - delivered * DAY,
+        left_ran=NOW - left * DAY,
+        last_delivery_ran=None if delivered is None else NOW - delivered * DAY,
     )
     assert due_locally(holding, RetentionPolicy(local_keep=Seconds(30 * DAY)), NOW) is due
 

@@ -85,7 +85,7 @@ class SeenContract:
         here = await add(store, alice, b"a\r\n", "a/1")
         imported = await store.import_seen(laptop.id, ["a-1", "b-1"], slashes_lost=lost, at=NOW)
         assert imported == Imported(known=lost, waiting=2 - lost, ambiguous=0)
-        await store.note_unlisted(alice.id, ["b/1"], before=NOW + 1)
+        await store.note_unlisted(alice.id, ["b/1"], before=1.0)
         later = await add(store, alice, b"b\r\n", "b/1")
         assert await store.hidden(laptop.id, "all") == ({here, later} if lost else set())
 
@@ -94,8 +94,8 @@ class SeenContract:
     ) -> None:
         uids = ["before", "after", "listed", "imported again"]
         await store.import_seen(laptop.id, uids, slashes_lost=False, at=NOW)
-        await store.note_unlisted(alice.id, [], before=NOW)
-        await store.note_unlisted(alice.id, ["listed"], before=NOW + 1)
+        await store.note_unlisted(alice.id, [], before=-1.0)
+        await store.note_unlisted(alice.id, ["listed"], before=1.0)
         await store.import_seen(laptop.id, ["imported again"], slashes_lost=False, at=NOW)
         come = [
             await fetched(store, b"a\r\n", "before", received_at=NOW),

@@ -24,6 +24,7 @@ from proxy.domain.model import (
 )
 from proxy.domain.policy import DAY, RetentionPolicy, Seconds
 from proxy.interfaces.store import Store
+from tests.interfaces.running import run_for
 
 NOW = 1_000_000.0
 
@@ -435,27 +436,29 @@ class StoreContract:
         self, store: Store, alice: Account, laptop: Device
     ) -> None:
         await store.add_device(alice.id, "desktop", since=None, at=NOW)
-        await store.add_device(alice.id, "late", since=NOW + 1, at=NOW)
         message = await add(store, alice, b"a\r\n")
+        await store.add_device(alice.id, "late", since=NOW + 1, at=NOW)
+        run_for(store, 7)
         await commit(store, laptop, {message}, at=NOW + 7)
         retention = RetentionPolicy(device_expiry=Seconds(90 * DAY))
-        (held,) = await store.holdings(alice.id, present=True, retention=retention, at=NOW)
-        assert (held.waiting, held.having, held.last_delivery_at) == (1, 1, NOW + 7)
-        assert await store.holdings(alice.id, present=False, retention=retention, at=NOW) == []
-        later = NOW + 91 * DAY
-        (held,) = await store.holdings(alice.id, present=True, retention=retention, at=later)
+        (held,) = await store.holdings(alice.id, present=True, retention=retention, ran=7)
+        assert (held.waiting, held.having, held.last_delivery_ran) == (1, 1, 7)
+        assert await store.holdings(alice.id, present=False, retention=retention, ran=7) == []
+        later = 91 * DAY
+        (held,) = await store.holdings(alice.id, present=True, retention=retention, ran=later)
         assert held.waiting == 0
 
     async def test_holdings_follow_messages_out_of_the_upstream(
         self, store: Store, alice: Account, laptop: Device
     ) -> None:
         message = await add(store, alice, b"a\r\n")
+        run_for(store, 3)
         await store.note_expunged([message], at=NOW + 3)
         retention = RetentionPolicy()
-        (held,) = await store.holdings(alice.id, present=False, retention=retention, at=NOW)
-        assert (held.left_upstream_at, held.waiting) == (NOW + 3, 1)
+        (held,) = await store.holdings(alice.id, present=False, retention=retention, ran=3)
+        assert (held.left_ran, held.waiting) == (3, 1)
         await commit(store, laptop, deleted={message}, everywhere=True)
-        (held,) = await store.holdings(alice.id, present=False, retention=retention, at=NOW)
+        (held,) = await store.holdings(alice.id, present=False, retention=retention, ran=3)
         assert (held.deleted_everywhere, held.waiting) == (True, 0)
 
     async def test_an_intact_blob_is_told_from_nothing(self, store: Store, alice: Account) -> None:
@@ -525,7 +528,7 @@ class StoreContract:
         own = await store.add_own(alice.id, blob, at=NOW)
         await store.withdraw(alice.id, [own, upstreams], at=NOW + 1)
         assert [shown.id for shown in await store.messages(alice.id)] == [upstreams]
-        (held,) = await store.holdings(alice.id, present=False, retention=RetentionPolicy(), at=NOW)
+        (held,) = await store.holdings(alice.id, present=False, retention=RetentionPolicy(), ran=0)
         assert (held.message_id, held.waiting) == (own, 0)
 
     async def test_upstream_cannot_take_the_name_of_an_own_message(
@@ -546,7 +549,7 @@ class StoreContract:
             await store.add_copy(alice.id, message, device.id, at=NOW)
 
         async def waiting() -> list[int]:
-            held = await store.holdings(alice.id, present=False, retention=retention, at=NOW)
+            held = await store.holdings(alice.id, present=False, retention=retention, ran=0)
             return [holding.waiting for holding in held]
 
         assert await waiting() == [1, 1]

@@ -20,7 +20,7 @@ from proxy.domain.policy import AccountPolicy, TlsMode, UpstreamServer
 from tests.quirky.mailbox import TrueMail, name_of
 from tests.quirky.quirks import Quirks
 from tests.quirky.upstream import QuirkyUpstream
-from tests.services.house import START, House, declared, house, policy_for
+from tests.services.house import START, House, SetClock, declared, house, policy_for
 
 PATIENCE = 20.0
 """Seconds that the proxy waits for the upstream, where silence is not what is tested."""
@@ -66,9 +66,10 @@ class Play:
         return self._policy.retention.follow_upstream_removals
 
     async def start(self) -> None:
-        opened = house(self._folder, self._policy, declared(self._policy))
+        opened = house(
+            self._folder, self._policy, declared(self._policy), clock=SetClock(self._time)
+        )
         self._home = await self._stack.enter_async_context(opened)
-        self._home.clock.time = self._time
 
     async def stop(self) -> None:
         if self._home is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -48,8 +49,17 @@ NO_DELAY = LimitsPolicy(login_delay=Seconds(0))
 @dataclass
 class SetClock:
     time: float = START
+    """The true time: the proxy runs all of it."""
+    wrong_by: float = 0.0
+    """Seconds that the wall clock is ahead of it."""
 
     def now(self) -> float:
+        return self.time + self.wrong_by
+
+    def awake(self) -> float:
+        return self.time
+
+    def elapsed(self) -> float:
         return self.time
 
 
@@ -161,10 +171,13 @@ async def house(
     pass_through: bool = True,
     dialer: SmtpDialer | None = None,
     room: Room | None = None,
+    clock: SetClock | None = None,
 ) -> AsyncIterator[House]:
     """A house whose pass-through accounts have `policy`, with these declared accounts."""
     store = await open_store(data_dir)
-    clock, passwords, facts = SetClock(), QuickPasswords(), Facts()
+    clock, passwords, facts = clock or SetClock(), QuickPasswords(), Facts()
+    # Tests let months pass between two looks.
+    store.start_running(clock.awake, longest=math.inf)
     world = world_of(data_dir, clock, passwords)
     directory = Directory(accounts, policy, pass_through=pass_through)
     core = Core(world, store, facts, directory, SessionPolicy(), limits, dialer=dialer, room=room)

@@ -37,6 +37,12 @@ class SimClock:
     def now(self) -> float:
         return EPOCH + self._loop.time() - START + self.skew
 
+    def awake(self) -> float:
+        return self._loop.time()
+
+    def elapsed(self) -> float:
+        return self._loop.time()
+
 
 class SimEntropy:
     """See `interfaces.world.Entropy`."""

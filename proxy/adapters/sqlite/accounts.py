@@ -254,4 +254,7 @@ class AccountsAndDevices(PeopleInMemory):
 
     async def note_seen(self, device_id: int, *, at: float) -> None:
         async with self._change_device(device_id) as change:
-            await change.execute("UPDATE device SET seen_at = ? WHERE id = ?", (at, device_id))
+            await change.execute(
+                "UPDATE device SET seen_at = ?, seen_ran = (SELECT ran FROM clock) WHERE id = ?",
+                (at, device_id),
+            )

@@ -19,6 +19,7 @@ from pathlib import Path
 from proxy.adapters.sqlite.connection import Connect, Connection, Parameters, Row
 from proxy.adapters.sqlite.schema import migrate
 from proxy.domain.errors import StoreUnavailable
+from proxy.domain.timekeeping import Ledger
 
 _SETTINGS = (
     "PRAGMA journal_mode = WAL",
@@ -44,7 +45,8 @@ def storage_errors() -> Iterator[None]:
 class Database:
     """Use `open_database` to get one."""
 
-    def __init__(self, writer: Connection, reader: Connection) -> None:
+    def __init__(self, writer: Connection, reader: Connection, ran: float) -> None:
+        self.ledger = Ledger(ran)
         self._writer = writer
         self._reader = reader
         self._lock = asyncio.Lock()
@@ -73,6 +75,10 @@ class Database:
                 try:
                     # Inside: a BEGIN that is cancelled goes through in its thread all the same.
                     await self._writer.execute("BEGIN IMMEDIATE")
+                    # What is stamped in it is stamped with that.
+                    await self._writer.execute(
+                        "UPDATE clock SET ran = max(ran, ?)", (self.ledger.ran,)
+                    )
                     yield self._writer
                     await self._writer.execute("COMMIT")
                     self.wrote_at = time.monotonic()
@@ -121,6 +127,7 @@ async def open_database(path: Path, connect: Connect) -> Database:
             for setting in _SETTINGS:
                 await writer.fetch(setting)
             await migrate(writer, path)
+            ((ran,),) = await writer.fetch("SELECT ran FROM clock")
             reader = await connect(path)
             try:
                 await reader.fetch("PRAGMA query_only = ON")
@@ -130,7 +137,7 @@ async def open_database(path: Path, connect: Connect) -> Database:
         except BaseException:
             await writer.close()
             raise
-    return Database(writer, reader)
+    return Database(writer, reader, ran)
 
 
 def _create(path: Path) -> None:

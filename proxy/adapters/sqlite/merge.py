@@ -22,11 +22,12 @@ Fetch = Callable[[str, Parameters], Awaitable[list[Row]]]
 
 _ROWS = """
 SELECT id, uid, upstream_uid, digest, header_digest, content_digest, received_at,
-       deleted_at IS NOT NULL, purged_at IS NOT NULL, own, only_device
+       deleted_at IS NOT NULL, purged_at IS NOT NULL, own, only_device, dated
 FROM message WHERE account_id = ? ORDER BY id
 """
 _DEVICES = """
-SELECT id, name, since, view, created_at, seen_at, app_password_hash, scram_keys, certificate
+SELECT id, name, since, backlog_to, view, created_at, created_ran, seen_at, seen_ran,
+       app_password_hash, scram_keys, certificate
 FROM device WHERE account_id = ? ORDER BY name
 """
 _HAD = """
@@ -48,6 +49,8 @@ FROM message AS other WHERE message.id = ?2 AND other.id = ?1 AND other.purged_a
 """
 _JOIN = """
 UPDATE message SET received_at = max(message.received_at, other.received_at),
+  dated = min(message.dated, other.dated),
+  fetched_ran = max(message.fetched_ran, other.fetched_ran),
   deleted_at = CASE WHEN other.deleted_at IS NULL THEN NULL ELSE message.deleted_at END
 FROM message AS other WHERE message.id = ?2 AND other.id = ?1
 """
@@ -86,8 +89,8 @@ _JOIN_DEVICES = (
     "DELETE FROM device WHERE id = ?1 AND id <> ?2",
 )
 _DEVICE = """
-UPDATE device SET since = ?, view = ?, created_at = ?, seen_at = ?, app_password_hash = ?,
-  scram_keys = ?, certificate = ? WHERE id = ?
+UPDATE device SET since = ?, backlog_to = ?, view = ?, created_at = ?, created_ran = ?, seen_at = ?,
+  seen_ran = ?, app_password_hash = ?, scram_keys = ?, certificate = ? WHERE id = ?
 """
 
 # ?1: the source; ?2: the target.
@@ -278,9 +281,12 @@ class _Device:
     id: int
     name: str
     since: float | None
+    backlog_to: int
     view: str | None
     created_at: float
+    created_ran: float
     seen_at: float | None
+    seen_ran: float
     app_password: bytes | None
     scram_keys: bytes | None
     certificate: bytes | None
@@ -293,9 +299,12 @@ class _Device:
         keys = self.scram_keys if same_salt else None
         return (
             earliest((self.since, other.since)),
+            min(self.backlog_to, other.backlog_to),
             view,
             min(self.created_at, other.created_at),
+            min(self.created_ran, other.created_ran),
             max(seen, default=None),
+            max(self.seen_ran, other.seen_ran),
             other.app_password or self.app_password,
             other.scram_keys if other.app_password else keys,
             other.certificate or self.certificate,
@@ -306,10 +315,10 @@ class _Device:
 def _side(rows: list[Row], devices: list[Row], had: list[Row], uids: list[Row]) -> Side:
     return Side(
         [
-            MessageRow(*known, bool(deleted), bool(purged), bool(own), only_device)  # type: ignore[call-arg]
-            for *known, deleted, purged, own, only_device in rows
+            MessageRow(*known, bool(deleted), bool(purged), bool(own), only_device, bool(dated))  # type: ignore[call-arg]
+            for *known, deleted, purged, own, only_device, dated in rows
         ],
-        [Reader(*row[:3]) for row in devices],
+        [Reader(*row[:4]) for row in devices],
         frozenset((device, message) for device, message in had),
         {(device, message): uid for device, message, uid in uids},
     )

@@ -10,6 +10,7 @@ from proxy.adapters.sqlite.connection import Connection, Row
 from proxy.adapters.sqlite.database import Database, storage_errors
 from proxy.adapters.sqlite.seen import any_seen, mark_seen
 from proxy.adapters.sqlite.sent import hide_returned
+from proxy.adapters.sqlite.views import IN_BACKLOG
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.model import (
     Fetched,
@@ -27,27 +28,25 @@ from proxy.interfaces.store import BlobReader, BlobWriter
 
 _INSERT = """
 INSERT INTO message (account_id, uid, upstream_uid, upstream_octets, digest, octets, dots,
-                     header_digest, content_digest, received_at, fetched_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                     header_digest, content_digest, received_at, fetched_at, dated)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
-_HOLDINGS = """
-SELECT message.id, message.digest, message.fetched_at, message.deleted_at IS NOT NULL,
+_HOLDINGS = f"""
+SELECT message.id, message.digest, message.fetched_ran, message.deleted_at IS NOT NULL,
        CASE WHEN message.deleted_at IS NULL THEN
          (SELECT count(*) FROM device WHERE device.account_id = message.account_id
-            AND coalesce(device.seen_at, device.created_at) > ?2
-            AND (device.since IS NULL OR message.received_at > device.since)
+            AND device.seen_ran > ?2 AND {IN_BACKLOG}
             AND (message.only_device IS NULL OR message.only_device = device.id)
             AND NOT EXISTS (SELECT 1 FROM delivery
                             WHERE device_id = device.id AND message_id = message.id))
        ELSE 0 END,
        (SELECT count(*) FROM delivery WHERE message_id = message.id),
-       message.left_upstream_at,
-       (SELECT max(max(coalesce(retrieved_at, 0), coalesce(deleted_at, 0))) FROM delivery
-        WHERE message_id = message.id)
+       message.left_ran,
+       (SELECT max(ran) FROM delivery WHERE message_id = message.id)
 FROM message
 WHERE account_id = ?1 AND (upstream = 'present') = ?3 AND purged_at IS NULL
-"""
+"""  # noqa: S608 - a condition of ours
 
 _FREED = """
 SELECT digest, max(octets) FROM message
@@ -183,10 +182,10 @@ class Messages:
                 await mark_seen(change, [(s.message_id, s.upstream_uid) for s in seen], at)
 
     async def holdings(
-        self, account_id: int, *, present: bool, retention: RetentionPolicy, at: float
+        self, account_id: int, *, present: bool, retention: RetentionPolicy, ran: float
     ) -> list[Holding]:
         rows = await self._database.fetch(
-            _HOLDINGS, (account_id, at - retention.device_expiry, present)
+            _HOLDINGS, (account_id, ran - retention.device_expiry, present)
         )
         return [_holding(row) for row in rows]
 
@@ -241,8 +240,8 @@ class Messages:
 
 
 def _holding(row: Row) -> Holding:
-    id_, digest, fetched_at, deleted_everywhere, *rest = row
-    return Holding(id_, digest, fetched_at, bool(deleted_everywhere), *rest)
+    id_, digest, fetched_ran, deleted_everywhere, *rest = row
+    return Holding(id_, digest, fetched_ran, bool(deleted_everywhere), *rest)
 
 
 def _row(account_id: int, uid: str, one: Fetched, at: float) -> Row:
@@ -258,6 +257,7 @@ def _row(account_id: int, uid: str, one: Fetched, at: float) -> Row:
         one.content_digest,
         one.received_at,
         at,
+        one.dated,
     )
 
 

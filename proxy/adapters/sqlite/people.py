@@ -19,7 +19,7 @@ ACCOUNT = (
 )
 DEVICE = (
     "SELECT id, account_id, name, view, since, app_password_hash IS NOT NULL, scram_keys, "
-    "certificate, created_at, seen_at FROM device"
+    "certificate, created_at, seen_at, seen_ran, backlog_to FROM device"
 )
 _OTHER_NAMES = "SELECT account_id, name FROM other_name"
 

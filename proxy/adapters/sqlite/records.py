@@ -5,11 +5,12 @@ from __future__ import annotations
 from proxy.adapters.blobs import Blobs
 from proxy.adapters.sqlite.connection import Row
 from proxy.adapters.sqlite.database import Database
+from proxy.adapters.sqlite.views import IN_BACKLOG
 from proxy.domain.model import AccountSize, Delivery, MessageRecord, Upstream
 
 _RECORD = (
     "SELECT id, uid, digest, octets, received_at, fetched_at, upstream, left_upstream_at, "
-    "deleted_at, purged_at, blob_lost, own, only_device FROM message"
+    "deleted_at, purged_at, blob_lost, own, only_device, dated FROM message"
 )
 
 _SIZE = """
@@ -19,15 +20,15 @@ SELECT count(*) FILTER (WHERE purged_at IS NULL),
 FROM message WHERE account_id = ?
 """
 
-_WAITING = """
+_WAITING = f"""
 SELECT count(*) FROM message, device
 LEFT JOIN delivery ON delivery.device_id = device.id AND delivery.message_id = message.id
 WHERE device.id = ? AND message.account_id = device.account_id
   AND message.purged_at IS NULL AND message.deleted_at IS NULL
-  AND (device.since IS NULL OR message.received_at > device.since)
+  AND {IN_BACKLOG}
   AND (message.only_device IS NULL OR message.only_device = device.id)
   AND delivery.retrieved_at IS NULL AND delivery.deleted_at IS NULL
-"""
+"""  # noqa: S608 - a condition of ours
 
 _BY_UID = """
 WHERE account_id = ?1
@@ -60,7 +61,7 @@ class Records:
 
     def _record(self, row: Row) -> MessageRecord:
         id_, uid, digest, octets, received, fetched, upstream, left, deleted, purged, *rest = row
-        lost, own, only_device = rest
+        lost, own, only_device, dated = rest
         return MessageRecord(
             id=id_,
             uid=uid,
@@ -75,6 +76,7 @@ class Records:
             blob_lost=bool(lost) or digest in self._blobs.lost,
             own=bool(own),
             only_device=only_device,
+            dated=bool(dated),
         )
 
     async def deliveries(self, message_id: int) -> list[Delivery]:

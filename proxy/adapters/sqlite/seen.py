@@ -24,11 +24,11 @@ FROM json_each(?2) LEFT JOIN name ON name.uid = value GROUP BY value
 """Each UIDL with how many messages it ever named, and one of them."""
 
 _WAIT = """
-INSERT INTO seen_uid (device_id, uid, slashes_lost, imported_at)
-SELECT id, ?, ?, ? FROM device WHERE id = ?
+INSERT INTO seen_uid (device_id, uid, slashes_lost, imported_at, imported_ran)
+SELECT id, ?, ?, ?, (SELECT ran FROM clock) FROM device WHERE id = ?
 ON CONFLICT (device_id, uid) DO UPDATE SET
   slashes_lost = max(slashes_lost, excluded.slashes_lost), imported_at = excluded.imported_at,
-  unlisted = 0
+  imported_ran = excluded.imported_ran, unlisted = 0
 """
 
 _ANY = """
@@ -41,7 +41,8 @@ INSERT INTO delivery (device_id, message_id, retrieved_at, deleted_at)
 SELECT seen_uid.device_id, message.id, ?4, ?4
 FROM message JOIN device USING (account_id) JOIN seen_uid ON seen_uid.device_id = device.id
 WHERE message.id = ?1 AND seen_uid.uid IN (?2, ?3) AND (seen_uid.uid = ?2 OR slashes_lost)
-  AND (NOT unlisted OR message.received_at <= imported_at)
+  AND (NOT unlisted OR (message.received_at <= imported_at
+                        AND (message.dated OR message.fetched_ran <= imported_ran)))
 ON CONFLICT (device_id, message_id) DO UPDATE SET
   retrieved_at = coalesce(retrieved_at, excluded.retrieved_at),
   deleted_at   = coalesce(deleted_at, excluded.deleted_at)
@@ -56,7 +57,7 @@ WHERE device_id IN (
 _UNLISTED = """
 UPDATE seen_uid SET unlisted = 1
 WHERE NOT unlisted AND device_id IN (SELECT id FROM device WHERE account_id = ?1)
-  AND imported_at < ?2 AND uid NOT IN (SELECT value FROM json_each(?3))
+  AND imported_ran <= ?2 AND uid NOT IN (SELECT value FROM json_each(?3))
 """
 
 

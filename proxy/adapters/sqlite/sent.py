@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from proxy.adapters.sqlite.connection import Connection
 from proxy.adapters.sqlite.database import Database
-from proxy.adapters.sqlite.views import MARK
+from proxy.adapters.sqlite.views import IN_BACKLOG, MARK
 from proxy.domain.model import Sending
 from proxy.domain.policy import DAY
 
 KEPT = 7 * DAY
-"""Seconds in which a mail that was sent may come back."""
+"""Seconds of running time in which a mail that was sent may come back."""
 
 _UNDER_WAY = """
 SELECT sent.id, account.name, coalesce(device.name, ''), sent.message_id
@@ -18,14 +18,14 @@ FROM sent JOIN account ON account.id = sent.account_id
 WHERE under_way ORDER BY sent.id
 """
 
-_HAVE_IT = """
+_HAVE_IT = f"""
 SELECT device.id FROM sent JOIN device ON device.account_id = sent.account_id
-  LEFT JOIN message AS copy ON copy.id = sent.copy_id
+  LEFT JOIN message ON message.id = sent.copy_id
 WHERE sent.id = ?
   AND (device.id = sent.device_id
-       OR (copy.id IS NOT NULL AND copy.deleted_at IS NULL AND copy.purged_at IS NULL
-           AND (device.since IS NULL OR copy.received_at > device.since)))
-"""
+       OR (message.id IS NOT NULL AND message.deleted_at IS NULL AND message.purged_at IS NULL
+           AND {IN_BACKLOG}))
+"""  # noqa: S608 - a condition of ours
 """The device that has sent it, and those that see its copy."""
 
 
@@ -37,11 +37,12 @@ class SentMails:
     ) -> int:
         async with self._database.transaction() as change:
             await change.execute(
-                "DELETE FROM sent WHERE sent_at < ? AND NOT under_way", (at - KEPT,)
+                "DELETE FROM sent WHERE sent_ran < (SELECT ran FROM clock) - ? AND NOT under_way",
+                (KEPT,),
             )
             return await change.execute(
-                "INSERT INTO sent (account_id, device_id, message_id, sent_at) "
-                "VALUES (?, (SELECT id FROM device WHERE id = ?), ?, ?)",
+                "INSERT INTO sent (account_id, device_id, message_id, sent_at, sent_ran) "
+                "VALUES (?, (SELECT id FROM device WHERE id = ?), ?, ?, (SELECT ran FROM clock))",
                 (account_id, device_id, message_id, at),
             )
 
@@ -76,8 +77,9 @@ async def hide_returned(
     from nobody but the sender.
     """
     for (sending,) in await change.fetch(
-        "SELECT id FROM sent WHERE account_id = ? AND message_id = ? AND sent_at > ?",
-        (account_id, name, at - KEPT),
+        "SELECT id FROM sent WHERE account_id = ? AND message_id = ? "
+        "AND sent_ran > (SELECT ran FROM clock) - ?",
+        (account_id, name, KEPT),
     ):
         await change.execute(
             "UPDATE sent SET returned_id = ? WHERE id = ? AND returned_id IS NULL", (id_, sending)

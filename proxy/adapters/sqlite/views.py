@@ -23,6 +23,21 @@ ON CONFLICT (device_id, message_id) DO UPDATE SET
 """
 """Selecting both ends drops marks of messages and devices that are gone."""
 
+IN_BACKLOG = """
+(device.since IS NULL OR message.received_at > device.since
+ OR (message.id > device.backlog_to AND NOT message.dated))
+"""
+"""Not hidden from the device by its `since`; see `Device.is_before_backlog`."""
+
+_HIDDEN = f"""
+SELECT message_id FROM delivery
+WHERE device_id = ?1 AND (deleted_at IS NOT NULL OR (?2 AND retrieved_at IS NOT NULL))
+UNION ALL SELECT message.id FROM message JOIN device USING (account_id)
+WHERE device.id = ?1 AND NOT {IN_BACKLOG}
+UNION ALL SELECT message.id FROM message JOIN device USING (account_id)
+WHERE device.id = ?1 AND message.only_device <> ?1
+"""  # noqa: S608 - a condition of ours
+
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
@@ -61,12 +76,7 @@ class ViewsAndCommits:
 
     async def hidden(self, device_id: int, view: ViewKind) -> frozenset[int]:
         rows = await self._database.fetch(
-            "SELECT message_id FROM delivery WHERE device_id = ?1 "
-            "AND (deleted_at IS NOT NULL OR (?2 AND retrieved_at IS NOT NULL)) "
-            "UNION ALL SELECT message.id FROM message JOIN device USING (account_id) "
-            "WHERE device.id = ?1 AND message.received_at <= device.since "
-            "UNION ALL SELECT message.id FROM message JOIN device USING (account_id) "
-            "WHERE device.id = ?1 AND message.only_device <> ?1",
+            _HIDDEN,
             (device_id, view == "undelivered"),
         )
         return frozenset(message_id for (message_id,) in rows)
