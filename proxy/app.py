@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -13,7 +13,7 @@ from typing import Any
 
 from proxy.adapters.alert_mail import SmtpPostman, check_password_file
 from proxy.adapters.certificate_files import describe
-from proxy.adapters.clock import SystemClock
+from proxy.adapters.clock import SystemClock, system_time
 from proxy.adapters.device_certificate import CertificateSource, OwnIssuer
 from proxy.adapters.entropy import SystemEntropy
 from proxy.adapters.logs import LogObserver
@@ -94,7 +94,8 @@ class App:
             notices=settings.alerts.notices,
         )
         self._metrics.follow(self.core.load, room.space)
-        self._certificate = certificate_of(settings)
+        self.core.timekeeper.changed = self.watch.look
+        self._certificate = certificate_of(settings, self.core.timekeeper.best_now)
         self._certificate_state: object = None
         self._load_certificate()
         self._listeners = Listeners()
@@ -166,7 +167,7 @@ class App:
         await self.core.respell(directory)
         await self.core.passwords.load(directory)
         before = self._certificate
-        self._certificate = certificate_of(settings)
+        self._certificate = certificate_of(settings, self.core.timekeeper.best_now)
         try:
             self._load_certificate()
             await self._listeners.follow(self._wanted(settings))
@@ -269,7 +270,11 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
     store = await open_store(settings.data_dir)
     try:
         app = App(settings, store, hurry or asyncio.Event(), await _label_key(settings, store))
-        workers = [asyncio.create_task(worker.work()) for worker in (app.core.janitor, app.watch)]
+        await app.core.timekeeper.start()
+        workers = [
+            asyncio.create_task(worker.work())
+            for worker in (app.core.timekeeper, app.core.janitor, app.watch)
+        ]
         try:
             async with AsyncExitStack() as listeners:
                 await app.start(listeners)
@@ -281,6 +286,7 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
             await app.core.syncs.stop()
             await app.core.submissions.close()
             await asyncio.gather(*workers, return_exceptions=True)
+            await app.core.timekeeper.stop()
     finally:
         await store.close()
 
@@ -381,7 +387,9 @@ async def try_alerts(alerts: AlertsPolicy) -> str:
     return ""
 
 
-def certificate_of(settings: Settings) -> CertificateSource | None:
+def certificate_of(
+    settings: Settings, clock: Callable[[], float] = system_time
+) -> CertificateSource | None:
     """The certificate of the configuration; with `listen_tls` and none given, one of our own."""
     pop3 = settings.pop3
     if not pop3.certificate and not pop3.listen_tls and not settings.smtp.listen_tls:
@@ -392,6 +400,7 @@ def certificate_of(settings: Settings) -> CertificateSource | None:
         private_key=Path(pop3.private_key) if pop3.private_key else None,
         names=pop3.certificate_names,
         asks_devices=pop3.client_certificates,
+        clock=clock,
     )
 
 

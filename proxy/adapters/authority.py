@@ -35,6 +35,7 @@ from proxy.adapters.certificate_names import (
     shortened,
 )
 from proxy.domain.errors import BadConfig
+from proxy.domain.timekeeping import EARLIEST
 
 AUTHORITY_LIFETIME = timedelta(days=3650)
 """Trusting an authority is work by hand on each computer; a short life would only repeat it."""
@@ -43,11 +44,11 @@ SERVER_LIFETIME = timedelta(days=397)
 """First to last instant. Apple refuses server certificates of more than 825 days, and those of
 more than 398 under the roots it ships; a day less leaves room for how the ends are counted."""
 
-DEVICE_LIFETIME = timedelta(days=3650)
-"""A device's certificate ends when its device does; nobody renews one in a mail program."""
-
 RENEW_BEFORE = timedelta(days=30)
 """A renewal that fails has this long to be noticed and put right."""
+
+EARLIEST_DAY = datetime.fromtimestamp(EARLIEST, UTC)
+"""No clock that is right says earlier."""
 
 CLOCK_SKEW = timedelta(days=1)
 """A device whose clock is behind must not find a certificate not yet valid."""
@@ -125,7 +126,10 @@ class Authority:
             ca_key = self._signing_key(ca)
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(common_name(login), key.public_key(), issuer=ca.subject)
-        builder = self._for_the_time(builder, DEVICE_LIFETIME, ca)
+        # It ends when its device does, since nobody renews one in a mail program; no clock has a
+        # say in that.
+        builder = builder.not_valid_before(ca.not_valid_before_utc)
+        builder = builder.not_valid_after(ca.not_valid_after_utc)
         builder = _end_entity(builder, ca_key, ExtendedKeyUsageOID.CLIENT_AUTH)
         return key_pem(key), builder.sign(ca_key, hashes.SHA256())
 
@@ -149,20 +153,25 @@ class Authority:
             return self._make_authority(asked)
         except ValueError:
             raise OSError(f"{self.ca_file}: not a certificate. {self._advice}") from None
+        now = self._clock()
+        if ca.not_valid_after_utc > now:
+            return ca
+        if ca.not_valid_before_utc < EARLIEST_DAY <= now:
+            # A wrong clock has made it, so that no computer could ever trust it for long.
+            return self._make_authority(asked)
         # Not made anew by itself: the clock may be what is wrong, and the loss would be for good.
-        if ca.not_valid_after_utc <= self._clock():
-            end = f"{ca.not_valid_after_utc:%Y-%m-%d}"
-            raise OSError(f"{self.ca_file}: its time ended on {end}. {self._advice}")
-        return ca
+        end = f"{ca.not_valid_after_utc:%Y-%m-%d}"
+        raise OSError(f"{self.ca_file}: its time ended on {end}. {self._advice}")
 
     def _make_authority(self, asked: Sequence[CertificateName]) -> x509.Certificate:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = shortened(f"pop3-sync-proxy on {socket.gethostname()}", COMMON_NAME_LIMIT)
         builder = _builder(subject, key.public_key(), issuer=None)
         now = self._clock()
+        # Valid under the right clock as well, should this one be wrong: trust is given only once.
         ca = (
-            builder.not_valid_before(now - CLOCK_SKEW)
-            .not_valid_after(now + AUTHORITY_LIFETIME)
+            builder.not_valid_before(min(now - CLOCK_SKEW, EARLIEST_DAY))
+            .not_valid_after(max(now, EARLIEST_DAY) + AUTHORITY_LIFETIME)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(authority=True), critical=True)
             # The names bind servers; this keeps the key from signing programs and mail.
@@ -225,19 +234,14 @@ class Authority:
         texts = (str(name.value) for name in names)
         subject = next(text for text in texts if len(text) <= COMMON_NAME_LIMIT)
         builder = _builder(subject, key.public_key(), issuer=ca.subject)
-        builder = self._for_the_time(builder, SERVER_LIFETIME, ca)
+        begin = self._clock() - CLOCK_SKEW
+        builder = builder.not_valid_before(begin)
+        builder = builder.not_valid_after(min(begin + SERVER_LIFETIME, ca.not_valid_after_utc))
         builder = _end_entity(builder, ca_key, ExtendedKeyUsageOID.SERVER_AUTH)
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         leaf = builder.sign(ca_key, hashes.SHA256())
         chain = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (leaf, ca))
         write_durably(self._server.certificate, chain, mode=0o644)
-
-    def _for_the_time(
-        self, builder: x509.CertificateBuilder, lifetime: timedelta, ca: x509.Certificate
-    ) -> x509.CertificateBuilder:
-        begin = self._clock() - CLOCK_SKEW
-        end = min(begin + lifetime, ca.not_valid_after_utc)
-        return builder.not_valid_before(begin).not_valid_after(end)
 
     def _outside(self, name: CertificateName) -> str:
         return f"{name.value}: {self.ca_file} may not sign for this name. {self._advice}"

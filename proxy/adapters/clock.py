@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+system_time = time.time
+"""What `SystemClock.now` says, for what stands outside a world."""
+
 
 class SystemClock:
     """See `interfaces.world.Clock`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,10 +30,15 @@ class CertificateSource:
     """What the one that is made is for, beside the machine's own names."""
     asks_devices: bool
     """Whether devices are asked for certificates of our own authority."""
+    clock: Callable[[], float] = time.time
+    """The likeliest Unix time: a wrong clock must not make a certificate that is not valid."""
 
     @property
     def authority(self) -> Authority:
-        return Authority(self.data_dir)
+        return Authority(self.data_dir, self._now)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock(), UTC)
 
     def files(self) -> CertificateFiles:
         """The files, made or renewed if they are our own.
@@ -56,7 +63,7 @@ class CertificateSource:
         """Something that differs when `load` may give something else than before."""
         if self.certificate is None:
             # Renewed ahead of its end, so once a day is often enough to look.
-            return datetime.now(UTC).date()
+            return self._now().date()
         return [_stamp(path) for path in (self.certificate, self.private_key) if path]
 
 

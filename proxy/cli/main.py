@@ -10,6 +10,7 @@ from proxy import __version__
 from proxy.cli import (
     accounts,
     certificates,
+    clock,
     consent,
     devices,
     import_seen,
@@ -40,6 +41,7 @@ accounts.app.command("set-password")(consent.set_password)
 app.add_typer(accounts.app, name="account")
 app.add_typer(devices.app, name="device")
 app.add_typer(messages.app, name="message")
+app.add_typer(clock.app, name="clock")
 
 
 def _print_version(wanted: bool) -> None:

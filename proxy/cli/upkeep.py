@@ -48,7 +48,9 @@ def gc(config: Config = None, as_json: Json = False) -> None:
         print_json(rows)
         return
     for row in rows:
-        if row["in_use"]:
+        if row["in_doubt"]:
+            typer.echo(f"{row['account']}: left alone, the clock of this computer is in doubt")
+        elif row["in_use"]:
             typer.echo(f"{row['account']}: left alone, a device is reading it")
         else:
             freed = octets(row["octets"])

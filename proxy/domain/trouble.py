@@ -22,11 +22,12 @@ TroubleKind = Literal[
     "too_large",
     "uidls_changed",
     "shared_device",
+    "clock_jump",
     "store_low",
     "store_full",
     "account_full",
 ]
-"""`store_low` is for the operator alone, `store_full` for devices alone."""
+"""`clock_jump` and `store_low` are for the operator alone, `store_full` for devices alone."""
 
 ReportKind = Literal["digest"]
 """Kept like a trouble, from the beginning of its period on."""

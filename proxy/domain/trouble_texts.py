@@ -18,6 +18,7 @@ from proxy.domain.model import Account, Unfetched
 from proxy.domain.plain_text import one_line
 from proxy.domain.policy import UpstreamServer
 from proxy.domain.survey import Space
+from proxy.domain.timekeeping import JUMP, Timekeeping
 from proxy.domain.trouble import mark
 
 NAME, SAID, UID = 120, 300, 70
@@ -120,6 +121,28 @@ def store_low(space: Space) -> Telling:
         "Make room on that disk, or let the proxy keep less: lower local_keep under [retention] "
         "and reload it. What it keeps of whom, this shows:",
         f"    {PROGRAM} status",
+    )
+
+
+def clock_jump(known: Timekeeping, now: float) -> Telling:
+    why = {
+        "jumped": "It has jumped while the proxy ran.",
+        "behind": "When the proxy started, it was behind what the proxy knew last.",
+        "ahead": "When the proxy started, it was more than 30 days ahead of what the proxy knew "
+        "last.",
+        "too_early": "When this program was made, that was long past.",
+    }.get(known.doubt, "")
+    best = known.best(known.last) if known.last else now
+    right = f" The proxy takes it to be {when(best)}." if abs(best - now) > JUMP else ""
+    return telling(
+        "The clock of the mail proxy's computer is in doubt",
+        f"The clock of the computer that runs the proxy says {when(now)}. {why}{right}",
+        "Mail is fetched and read as ever. But until the clock has been steady for a day in which "
+        "the proxy runs, nothing is deleted at the provider for its age or for having been "
+        "delivered, nothing is let go of, and no device is taken for silent.",
+        "Set the clock if it is wrong (a computer without a battery for it wants a server of "
+        "time). If it is right, or once it is, say so, and things go on at once:",
+        f"    {PROGRAM} clock ok",
     )
 
 

@@ -119,18 +119,19 @@ class Alerts:
             StoreUnavailable
         """
         policy, now = self._policy, self._clock.now()
+        loop = asyncio.get_running_loop()
         if not policy.to:
             return
         await self._settle()
         kept = await self._store.troubles()
-        if now >= self._not_before:
+        if loop.time() >= self._not_before:
             try:
                 await self._tell(policy, kept, now)
                 await self._report(policy, kept, now)
             except MailNotSent as error:
                 self._failures += 1
                 delay = min(FIRST_RETRY * 2.0 ** (self._failures - 1), LAST_RETRY)
-                self._not_before = now + delay
+                self._not_before = loop.time() + delay
                 self._observer.observe(AlertFailed(str(error), delay))
 
     async def _settle(self) -> None:

@@ -7,6 +7,7 @@ every so often besides; what comes of it is kept in the store, and survives a re
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from proxy.domain.errors import BadRequest, StoreUnavailable
@@ -17,7 +18,7 @@ from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
 
-EVERY = 30.0
+EVERY = 10.0
 """Seconds between two looks."""
 
 KEEP_EVERY = 5 * MINUTE
@@ -30,6 +31,8 @@ class Timekeeper:
         self._store = store
         self._clock = clock
         self._observer = observer
+        self.changed: Callable[[], None] = lambda: None
+        """Told when the clock has come into doubt, or out of it, and that is written down."""
         self._awake, self._elapsed = clock.awake(), clock.elapsed()
         self._corrections: list[float | None] = []
         """Still to be made: see `Store.correct_stamps`."""
@@ -89,7 +92,12 @@ class Timekeeper:
         """
         self.look()
         known, now = self._known, self._clock.now()
-        await self._store.keep_time(known)
+        was = self._store.timekeeping
+        try:
+            await self._store.keep_time(known)
+        finally:
+            if known.doubt != was.doubt:
+                self.changed()
         self._kept_at = self._store.ran
         while self._corrections:
             await self._store.correct_stamps(wrong_since=self._corrections[0], now=now)
@@ -101,7 +109,7 @@ class Timekeeper:
             await self.keep()
 
     async def trust(self) -> float:
-        """A person says that the clock is right; returns what it says.
+        """A person says that the clock is right; returns what it says. The trouble is over.
 
         Raises:
             BadRequest: it cannot be.
@@ -115,6 +123,9 @@ class Timekeeper:
             )
         self._take(trusted(reading))
         await self.keep()
+        for trouble in await self._store.troubles():
+            if trouble.kind == "clock_jump" and trouble.over_at is None:
+                await self._store.end_trouble(trouble, at=reading.now)
         return reading.now
 
     def _reading(self) -> Reading:

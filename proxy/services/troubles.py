@@ -79,7 +79,7 @@ class Troubles:
         self._space = space
         self._changed = changed
         self._wake = asyncio.Event()
-        self._started = world.clock.now()
+        self._started = store.ran
         self._refusals: Counter[str] = Counter()
         self._renamed: dict[str, UidlsChanged] = {}
         self._sharing = Sharing(store, world.clock)
@@ -102,6 +102,10 @@ class Troubles:
             case UidlsChanged(account=name):
                 self._renamed[name] = fact
                 self._wake.set()
+
+    def wake(self) -> None:
+        """Something may have changed that is no fact."""
+        self._wake.set()
 
     async def work(self) -> None:
         """Make rounds until cancelled."""
@@ -136,7 +140,8 @@ class Troubles:
         """
         now = self._clock.now()
         kept = await self._store.troubles()
-        if any(trouble.over_at and trouble.over_at < now - KEPT for trouble in kept):
+        old = any(trouble.over_at and trouble.over_at < now - KEPT for trouble in kept)
+        if old and not self._store.timekeeping.in_doubt:
             await self._store.drop_troubles(over_before=now - KEPT)
         open: dict[int | None, list[Trouble]] = defaultdict(list)
         for trouble in kept:
@@ -145,13 +150,23 @@ class Troubles:
         space = self._space()
         accounts = await self._store.accounts()
         stopped = space is not None and any(lacks_room(account, space) for account in accounts)
-        await self._look_at_machine(open[None], space, now, stopped=stopped)
+        await self._look_at_clock([t for t in open[None] if t.kind == "clock_jump"], now)
+        low = [trouble for trouble in open[None] if trouble.kind == "store_low"]
+        await self._look_at_machine(low, space, now, stopped=stopped)
         self._suspects = self._sharing.suspects()
         troubled = set()
         for account in accounts:
             if await self._look_at(account, open[account.id], space, now):
                 troubled.add(account.name)
         self._troubled = troubled
+
+    async def _look_at_clock(self, open: Sequence[Trouble], now: float) -> None:
+        known = self._store.timekeeping
+        if not known.in_doubt:
+            for trouble in open:
+                await self._end(trouble, "", now)
+        elif not open:
+            await self._begin(None, "clock_jump", texts.clock_jump(known, now), (), now)
 
     async def _look_at_machine(
         self, open: Sequence[Trouble], space: Space | None, now: float, *, stopped: bool
@@ -188,7 +203,11 @@ class Troubles:
         renamed = self._renamed.get(name)
         policy = self._directory.policy(name)
         watched = Watched(policy, declared, self._refusals[name], renamed, shared)
-        began = begun(account, watched, open, running=now - self._started, now=now) if used else []
+        began = (
+            begun(account, watched, open, running=self._store.ran - self._started, now=now)
+            if used
+            else []
+        )
         for kind in began:
             telling, marks = self._told(account, kind, open, watched)
             await self._begin(account, kind, telling, marks, now)

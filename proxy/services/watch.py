@@ -40,6 +40,10 @@ class Watch:
         self._troubles.observe(fact)
         self._alerts.observe(fact)
 
+    def look(self) -> None:
+        """Something may have changed that is no fact."""
+        self._troubles.wake()
+
     def follow(self, policy: AlertsPolicy) -> None:
         self._troubles.policy = policy
         self._alerts.follow(policy)

@@ -23,6 +23,7 @@ from proxy.domain.notice import NOBODY, compose
 from proxy.domain.plain_text import one_line
 from proxy.domain.policy import AccountPolicy, UpstreamServer
 from proxy.domain.survey import Space
+from proxy.domain.timekeeping import Timekeeping
 from proxy.domain.trouble import Trouble, TroubleKind
 from proxy.domain.trouble_texts import Telling
 
@@ -76,6 +77,7 @@ def tellings(name: str, said: str, uid: str) -> dict[TroubleKind, Telling]:
         "too_large": texts.too_large(account, [message], 2**30),
         "uidls_changed": texts.uidls_changed(account, UidlsChanged(name, 7, 1)),
         "shared_device": device_texts.shared_device(account, ["default", "laptop"], "+"),
+        "clock_jump": texts.clock_jump(Timekeeping(doubt="jumped"), 1.8e9),
         "store_low": texts.store_low(space),
         "store_full": texts.store_full(account, space),
         "account_full": texts.account_full(account),
