@@ -29,10 +29,13 @@ from tests.interfaces.merge_contract import MergeContract
 from tests.interfaces.seen_contract import SeenContract
 from tests.interfaces.sent_contract import SentContract
 from tests.interfaces.store_contract import NOW, StoreContract, add, commit, fetched
+from tests.interfaces.time_contract import TimeContract
 from tests.interfaces.trouble_contract import TroubleContract
 
 
-class TestOnThreads(StoreContract, SeenContract, SentContract, TroubleContract, MergeContract):
+class TestOnThreads(
+    StoreContract, SeenContract, SentContract, TroubleContract, MergeContract, TimeContract
+):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = await open_store(tmp_path)
@@ -40,7 +43,9 @@ class TestOnThreads(StoreContract, SeenContract, SentContract, TroubleContract, 
         await store.close()
 
 
-class TestInline(StoreContract, SeenContract, SentContract, TroubleContract, MergeContract):
+class TestInline(
+    StoreContract, SeenContract, SentContract, TroubleContract, MergeContract, TimeContract
+):
     """As under simulation."""
 
     @pytest.fixture

@@ -36,13 +36,14 @@ async def fetched(
     *,
     received_at: float = NOW,
     repairs: int | None = None,
+    dated: bool = False,
 ) -> Fetched:
     """A message as the sync hands it over, its octets written in two parts."""
     writer = store.new_blob()
     await writer.write(octets[: len(octets) // 2])
     await writer.write(octets[len(octets) // 2 :])
     blob = await writer.finish()
-    return Fetched(uid, len(octets), blob, None, None, received_at, repairs)
+    return Fetched(uid, len(octets), blob, None, None, received_at, repairs, dated)
 
 
 async def add(store: Store, account: Account, octets: bytes, uid: str = "uid") -> int:
@@ -488,8 +489,8 @@ class StoreContract:
     async def test_a_copy_is_one_devices_alone_and_no_business_of_the_sync(
         self, store: Store, alice: Account, laptop: Device
     ) -> None:
-        desktop = await store.add_device(alice.id, "desktop", since=NOW, at=NOW)
         message = await add(store, alice, b"a\r\n", "one")
+        desktop = await store.add_device(alice.id, "desktop", since=NOW, at=NOW)
         await commit(store, laptop, {message}, {message})
         uid = await store.add_copy(alice.id, message, laptop.id, at=NOW + 1)
         assert uid != "one"

@@ -22,7 +22,7 @@ from tests.sim.process import Process
 
 T = TypeVar("T")
 
-EPOCH = 1_700_000_000.0
+EPOCH = 1_793_700_000.0
 """Unix time at which every simulation begins."""
 
 
