@@ -58,6 +58,8 @@ class ProxyProcess:
         names = [*fixed, *(name for name in sections if name not in fixed)]
         tables = {name: {**fixed.get(name, {}), **sections.get(name, {})} for name in names}
         self.config.write_text(_toml(tables, accounts))
+        self.environment: dict[str, str] = {}
+        """Beside ours, at the next start."""
         self.addresses: dict[str, list[str]] = {}
         """As the line `ready` says: "pop3", "pop3s" and "http" → host:port."""
 
@@ -74,7 +76,7 @@ class ProxyProcess:
             self._process = subprocess.Popen(
                 bound([sys.executable, "-m", "proxy", "serve", "--config", str(self.config)]),
                 cwd=self.folder,
-                env=_environment(),
+                env={**_environment(), **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
                 stderr=log,
