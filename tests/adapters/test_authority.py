@@ -411,6 +411,53 @@ def test_one_made_while_the_clock_was_ahead_is_made_anew(tmp_path: Path) -> None
     assert chain_of(files)[0].not_valid_before_utc < clock.now
 
 
+WRONG = {
+    "1970": datetime(1970, 1, 1, 0, 0, 9, tzinfo=UTC),
+    "before the program": datetime(2020, 1, 1, tzinfo=UTC),
+    "ahead": datetime.now(UTC) + timedelta(days=400),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_an_authority_made_by_a_wrong_clock_is_good_under_the_right_one(
+    tmp_path: Path, wrong: str
+) -> None:
+    clock = Clock(WRONG[wrong])
+    authority = Authority(tmp_path, clock)
+    authority.server_certificate(GIVEN)
+    _, device = authority.device_certificate("alice+laptop")
+    made = authority.ensure().read_bytes()
+    clock.now = datetime.now(UTC)
+    files = authority.server_certificate(GIVEN)
+    leaf, ca = chain_of(files)
+    assert authority.ensure().read_bytes() == made, "computers trust it already"
+    for each in (leaf, ca, device):
+        assert each.not_valid_before_utc <= clock.now
+    assert min(ca.not_valid_after_utc, device.not_valid_after_utc) - clock.now > timedelta(2000)
+    assert leaf.not_valid_after_utc - clock.now >= timedelta(days=30)
+
+
+def test_an_authority_that_ended_before_it_could_be_used_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As earlier versions made them in 1970."""
+    clock = Clock(WRONG["1970"])
+    authority = Authority(tmp_path, clock)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(authority_module, "EARLIEST_DAY", clock.now)
+        authority.server_certificate(GIVEN)
+    made = authority.ca_file.read_bytes()
+    clock.now += timedelta(days=5000)
+    with pytest.raises(OSError, match="its time ended"):
+        authority.ensure()
+    clock.now = datetime.now(UTC)
+    files = authority.server_certificate(GIVEN)
+    assert authority.ca_file.read_bytes() != made
+    leaf, ca = chain_of(files)
+    leaf.verify_directly_issued_by(ca)
+    assert ca.not_valid_after_utc - clock.now >= timedelta(days=3649)
+
+
 def test_nothing_outlasts_the_authority(tmp_path: Path) -> None:
     clock = Clock()
     authority = Authority(tmp_path, clock)

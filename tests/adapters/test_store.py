@@ -24,8 +24,10 @@ from proxy.adapters.sqlite.schema import migrations
 from proxy.adapters.store import SqliteStore, open_store
 from proxy.domain.errors import DataDirInUse, StoreTooNew, StoreUnavailable
 from proxy.domain.model import Account
+from proxy.domain.policy import DAY, RetentionPolicy
 from proxy.interfaces.store import Store
 from tests.interfaces.merge_contract import MergeContract
+from tests.interfaces.running import run_for
 from tests.interfaces.seen_contract import SeenContract
 from tests.interfaces.sent_contract import SentContract
 from tests.interfaces.store_contract import NOW, StoreContract, add, commit, fetched
@@ -333,6 +335,61 @@ async def test_an_upgrade_keeps_the_catalogue_as_it_was(tmp_path: Path) -> None:
         store = await open_store(folder)
         await store.close()
         assert len(list(folder.glob("catalogue-v*"))) == 1
+
+
+async def test_what_was_there_before_running_time_counts_from_the_upgrade_on(
+    tmp_path: Path,
+) -> None:
+    """And what was backlog for a device goes on being that."""
+    with closing(sqlite3.connect(tmp_path / "catalogue.db", isolation_level=None)) as old:
+        for script in migrations()[:9]:
+            old.executescript(script)
+        old.execute("PRAGMA user_version = 9")
+        old.execute("INSERT INTO account (name, declared, created_at) VALUES ('alice', 1, 0)")
+        old.execute(
+            "INSERT INTO device (account_id, name, since, created_at, seen_at) "
+            "VALUES (1, 'laptop', 50, 0, 7)"
+        )
+        for uid, received, left in (("old", 40, 5), ("new", 60, None)):
+            old.execute(
+                "INSERT INTO message (account_id, uid, upstream_uid, upstream_octets, digest, "
+                "octets, dots, received_at, fetched_at, upstream, left_upstream_at) "
+                "VALUES (1, ?, ?, 3, ?, 3, 0, ?, 1, ?, ?)",
+                (uid, uid, uid.encode() * 16, received, "gone" if left else "present", left),
+            )
+        old.execute("INSERT INTO delivery VALUES (1, 2, 8, NULL)")
+    store = await open_store(tmp_path)
+    retention = RetentionPolicy()
+    (gone,) = await store.holdings(1, present=False, retention=retention, ran=0)
+    (here,) = await store.holdings(1, present=True, retention=retention, ran=89 * DAY)
+    assert (gone.fetched_ran, gone.left_ran, gone.last_delivery_ran, gone.waiting) == (
+        0,
+        0,
+        None,
+        0,
+    )
+    assert (here.left_ran, here.last_delivery_ran, here.having) == (None, 0, 1)
+    laptop = await store.device(1, "laptop")
+    assert laptop is not None
+    assert await store.hidden(laptop.id, "all") == {1}
+    assert [record.left_upstream_at for record in await store.records(1)] == [5, None]
+    assert store.ran == 0
+    await store.close()
+
+
+async def test_a_crash_takes_nothing_off_that_was_stamped(tmp_path: Path) -> None:
+    store = await open_store(tmp_path)
+    run_for(store, 1000.0)
+    alice = await store.ensure_account("alice", declared=True, at=NOW)
+    await add(store, alice, b"a\r\n")
+    run_for(store, 500.0)
+    with closing(sqlite3.connect(tmp_path / "catalogue.db")) as beside:
+        assert beside.execute("SELECT ran FROM clock").fetchone() == (1000,)
+        assert beside.execute("SELECT fetched_ran FROM message").fetchone() == (1000,)
+    await store.close()
+    store = await open_store(tmp_path)
+    assert store.ran == 1000
+    await store.close()
 
 
 async def test_accounts_that_differ_in_spelling_alone_stay_apart_in_a_store_that_has_them(

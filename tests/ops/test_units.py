@@ -51,6 +51,13 @@ def test_systemd_understands_every_line(units: list[Path]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_service_waits_for_a_right_clock_where_something_sets_one() -> None:
+    lines = (UNITS / SERVICE).read_text().splitlines()
+    for key in ("Wants=", "After="):
+        named = [line.removeprefix(key).split() for line in lines if line.startswith(key)]
+        assert any("time-sync.target" in targets for targets in named)
+
+
 def test_the_service_is_exposed_as_little_as_a_mail_proxy_can_be(units: list[Path]) -> None:
     (service,) = (unit for unit in units if unit.name == SERVICE)
     done = analyze("security", "--offline=true", f"--threshold={MOST_EXPOSED}", service)
