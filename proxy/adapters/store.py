@@ -12,6 +12,7 @@ from proxy.adapters.blobs import Blobs, Runner, ThreadRunner
 from proxy.adapters.sqlite.connection import Connect, connect_in_thread
 from proxy.adapters.sqlite.copies import copies_with
 from proxy.adapters.sqlite.database import Database, open_database, storage_errors
+from proxy.adapters.sqlite.doubts import Doubts
 from proxy.adapters.sqlite.merge import Merges
 from proxy.adapters.sqlite.messages import Messages
 from proxy.adapters.sqlite.own import OwnMessages
@@ -29,6 +30,7 @@ TELLS_FOR = 5.0
 class SqliteStore(
     Merges,
     Messages,
+    Doubts,
     OwnMessages,
     SentMails,
     Records,

@@ -271,7 +271,7 @@ class UidlsChanged:
 
 @dataclass(frozen=True, slots=True)
 class ListingDoubted:
-    """Most known mail is missing from a listing; nothing follows from it until that repeats."""
+    """Most known mail is missing from a listing; nothing follows from it until that has lasted."""
 
     account: str
     known: int

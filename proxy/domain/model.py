@@ -216,6 +216,9 @@ class KnownMessage:
     upstream: Upstream
     blob_kept: bool
     """False once the blob is purged, or found missing or damaged."""
+    left_at_once: float | None = None
+    """When it was gone together with so many that all of them may come back under other UIDLs, in
+    running time."""
 
 
 @dataclass(frozen=True, slots=True)

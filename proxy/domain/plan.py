@@ -5,12 +5,14 @@ stands once in the listing, and the message was there last time. Everything else
 known message is doubtful, and is decided by its header or, failing that, by its octets: a message
 is never dropped for looking like another.
 
-An id that nobody knows may be a known message as well, while known messages are missing: providers
-that move to other software give every message a new one.
+An id that nobody knows may be a known message as well, while known messages are missing, or when
+many have left at once not long ago: providers that move to other software give every message a new
+one, and the mailbox may be empty for a while before.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,8 +55,13 @@ class Plan:
     user who cleared the mailbox. Nothing is deleted on the strength of such a listing."""
 
 
-def plan_sync(listing: Listing, known: Sequence[KnownMessage]) -> Plan:
-    """Compare a listing with what is known."""
+def plan_sync(
+    listing: Listing, known: Sequence[KnownMessage], *, left_since: float = math.inf
+) -> Plan:
+    """Compare a listing with what is known.
+
+    Messages that left at once after `left_since`, a running time, may have come under any id.
+    """
     entries = listing.entries
     times_listed = Counter(entry.uid for entry in entries)
     names = {message.upstream_uid for message in known}
@@ -76,7 +83,7 @@ def plan_sync(listing: Listing, known: Sequence[KnownMessage]) -> Plan:
             unknown.append(entry)
     unclaimed = [message for message in known if message.id not in same]
     missing = [message for message in unclaimed if message.upstream is Upstream.PRESENT]
-    if missing:
+    if missing or any(_may_come_back(message, left_since) for message in unclaimed):
         doubtful, unknown = sorted(doubtful + unknown, key=lambda entry: entry.number), []
     expected = sum(message.upstream is Upstream.PRESENT for message in known)
     suspicious = not listing.sound or 2 * len(missing) > expected
@@ -96,6 +103,11 @@ def _certain(known: Sequence[KnownMessage]) -> dict[tuple[str, int], KnownMessag
     for key in ambiguous:
         del certain[key]
     return certain
+
+
+def _may_come_back(message: KnownMessage, left_since: float) -> bool:
+    left = message.left_at_once
+    return message.upstream is Upstream.GONE and left is not None and left > left_since
 
 
 def left_upstream(known: Sequence[KnownMessage], found: set[int]) -> list[int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from proxy.domain.doubt import Spell
 from proxy.domain.merge import Merging
 from proxy.domain.model import (
     Account,
@@ -287,9 +288,13 @@ class Syncing(Protocol):
         seen: Collection[Sighting],
         at: float,
         by_retr: bool = False,
+        at_once: float | None = None,
     ) -> None:
         """Apply what a listing told: messages that left, perhaps by our own RETR, and messages
-        found under another name, size or state."""
+        found under another name, size or state.
+
+        `at_once` is the running time, where those that left may come back under other UIDLs.
+        """
 
     async def note_keeps_retrieved(self, account_id: int) -> None: ...
 
@@ -312,6 +317,15 @@ class Syncing(Protocol):
 
         Returns the octets freed.
         """
+
+
+class Doubts(Protocol):
+    """Listings that lack too much to be believed at once; see `domain.doubt`."""
+
+    async def spell(self, account_id: int) -> Spell | None: ...
+
+    async def note_spell(self, account_id: int, spell: Spell | None) -> None:
+        """None: it is over."""
 
 
 class Seen(Protocol):
@@ -453,6 +467,7 @@ class Store(
     Devices,
     Views,
     Syncing,
+    Doubts,
     Seen,
     Own,
     SentMails,

@@ -14,7 +14,7 @@ from dataclasses import replace
 from proxy.domain.errors import UpstreamBusy, UpstreamUnreachable
 from proxy.domain.facts import BlobDamaged, ListingDoubted, SyncFinished, UidlsChanged
 from proxy.domain.fingerprint import Fingerprint
-from proxy.domain.model import Account, KnownMessage
+from proxy.domain.model import Account, KnownMessage, Upstream
 from proxy.domain.plan import Entry, Listing, Plan, left_upstream, plan_sync
 from proxy.domain.policy import HOUR, RetentionPolicy
 from proxy.domain.reconcile import Reconciliation
@@ -22,6 +22,7 @@ from proxy.domain.retention import due_upstream, wants_upstream_deletions
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
+from proxy.services.doubts import Doubts
 from proxy.services.fetch import Fetch
 from proxy.services.room import Room
 from proxy.services.sync_memory import Mark, SyncMemory
@@ -69,6 +70,7 @@ class AccountSync:
         self._account = account
         self._retention = retention
         self._memory = memory
+        self._doubts = Doubts(store, account.id, clock.now)
         self._digests: dict[int, bytes] = {}
         self._compared = False
         self._fetch = Fetch(
@@ -115,16 +117,17 @@ class AccountSync:
         listing = await self._session.listing(seen.count)
         known = await self._store.known(self._account.id)
         self._check_uidl(listing, known)
-        plan = plan_sync(listing, known)
+        await self._doubts.load()
+        plan = plan_sync(listing, known, left_since=self._doubts.left_since)
         await self._note_unlisted(plan, listing, listed_at)
         found = await self._reconcile(plan)
         await self._fetch.run(found)
         left = await self._note_listing(plan, found, known)
-        can_delete = not (self._memory.doubted or self._fetch.broken_off)
+        can_delete = not (self._doubts.doubted or self._fetch.broken_off)
         deleted = await self._delete(due, found.same) if can_delete else []
         expunged = await self._quit_and_note(deleted, seen.count)
         fetch = self._fetch
-        if not (deleted or fetch.refused or fetch.waiting or self._memory.doubted):
+        if not (deleted or fetch.refused or fetch.waiting or self._doubts.doubted):
             self._memory.mark = self._mark(listing, found, seen)
         return self._result(len(listing.entries), started, expunged, left)
 
@@ -189,7 +192,7 @@ class AccountSync:
     async def _note_unlisted(self, plan: Plan, listing: Listing, listed_at: float) -> None:
         """What devices had before, and is not here, may come back as other mail's UIDL."""
         uids = [entry.uid for entry in listing.entries]
-        if not plan.suspicious and all(uids):
+        if not (plan.suspicious or self._doubts.doubted) and all(uids):
             await self._store.note_unlisted(self._account.id, uids, before=listed_at)
 
     async def _note_listing(
@@ -202,18 +205,22 @@ class AccountSync:
         gone = left_upstream(known, set(found.same))
         await self._note_kept(bool(found.same))
         hidden = self._retr_hides or not (self._account.keeps_retrieved or found.same)
-        if plan.suspicious and gone and not hidden and not self._memory.doubted:
-            self._memory.doubted = True
+        doubts = self._doubts
+        # What was not fetched may be what is missing.
+        odd = plan.suspicious or bool(plan.doubtful and self._fetch.left)
+        before = self._retr_hides or any(m.upstream is Upstream.GONE for m in known)
+        await doubts.weigh(len(gone), odd=odd, by_retr=hidden, for_good=hidden and before)
+        if doubts.began:
             self._observer.observe(ListingDoubted(self._account.name, len(gone)))
+        if doubts.doubted:
             gone = []
-        else:
-            self._memory.doubted = False
         await self._store.note_listing(
             self._account.id,
             gone=gone,
             seen=found.take_sightings(),
             at=self._clock.now(),
             by_retr=hidden,
+            at_once=doubts.left_at,
         )
         if found.renamed:
             self._observer.observe(

@@ -40,8 +40,6 @@ class LeftOut:
 @dataclass(slots=True)
 class SyncMemory:
     mark: Mark | None = None
-    doubted: bool = False
-    """The last listing lacked most of what had been there."""
     without_uidl: int = 0
     """Sessions in a row in which upstream gave no UIDL, though it had before."""
     left_out: dict[tuple[str, int], LeftOut] = field(default_factory=dict)

@@ -386,7 +386,12 @@ def _listing(count: int, sizes: Answer, uids: Answer) -> Listing:
     UpstreamUnreachable: there is none, or it makes no sense.
     """
     if sizes.body is None:
-        raise UpstreamUnreachable(f"upstream refuses LIST: {sizes.reply.text}")
+        refused = UpstreamUnreachable(f"upstream refuses LIST: {sizes.reply.text}")
+        error = refusal(sizes.reply, otherwise=refused)
+        if count or error is not refused:
+            raise error
+        # "No messages", says many a server of an empty mailbox.
+        return Listing([], sound=not uids.body)
     try:
         by_size, sound = numbered(sizes.body)
         by_uid, uids_sound = numbered(uids.body or b"")

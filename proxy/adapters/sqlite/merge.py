@@ -57,7 +57,7 @@ FROM message AS other WHERE message.id = ?2 AND other.id = ?1
 _TAKE_STATE = """
 UPDATE message SET upstream = other.upstream, upstream_uid = other.upstream_uid,
   upstream_octets = other.upstream_octets, left_upstream_at = other.left_upstream_at,
-  hidden = other.hidden
+  hidden = other.hidden, left_at_once = other.left_at_once
 FROM message AS other WHERE message.id = ?2 AND other.id = ?1
 """
 _TAKE_DELIVERIES = """

@@ -78,7 +78,7 @@ class Messages:
     async def known(self, account_id: int) -> list[KnownMessage]:
         rows = await self._database.fetch(
             "SELECT id, upstream_uid, upstream_octets, digest, header_digest, content_digest, "
-            "upstream, purged_at IS NULL AND NOT blob_lost "
+            "upstream, purged_at IS NULL AND NOT blob_lost, left_at_once "
             "FROM message WHERE account_id = ? AND NOT own ORDER BY id",
             (account_id,),
         )
@@ -93,8 +93,9 @@ class Messages:
                 content_digest=content,
                 upstream=Upstream(upstream),
                 blob_kept=bool(kept) and digest not in lost,
+                left_at_once=left,
             )
-            for id_, uid, octets, digest, header, content, upstream, kept in rows
+            for id_, uid, octets, digest, header, content, upstream, kept, left in rows
         ]
 
     def new_blob(self) -> BlobWriter:
@@ -164,14 +165,15 @@ class Messages:
         seen: Collection[Sighting],
         at: float,
         by_retr: bool = False,
+        at_once: float | None = None,
     ) -> None:
         if not gone and not seen:
             return
         async with self._database.transaction(account=account_id) as change:
             await change.executemany(
-                "UPDATE message SET upstream = 'gone', left_upstream_at = ?, hidden = ? "
-                "WHERE id = ? AND upstream = 'present'",
-                [(at, by_retr, message_id) for message_id in gone],
+                "UPDATE message SET upstream = 'gone', left_upstream_at = ?, hidden = ?, "
+                "left_at_once = ? WHERE id = ? AND upstream = 'present'",
+                [(at, by_retr, at_once, message_id) for message_id in gone],
             )
             await change.executemany(
                 "UPDATE message SET upstream = 'present', left_upstream_at = NULL, hidden = 0, "

@@ -1,0 +1,50 @@
+"""When to believe that mail has left the upstream.
+
+A mailbox that suddenly lists little is in trouble, or on its way to other software, more often than
+cleared by a person. A person can wait until that is believed. What has left so may come back under
+other UIDLs, also long after it was believed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.domain.policy import DAY, HOUR
+
+FEW = 4
+"""Fewer missing messages than this are believed to have left when the next listing lacks them too:
+a mailbox of three is cleared in a moment."""
+
+BELIEVED_AFTER = 6 * HOUR
+LISTINGS = 3
+"""What lacks more is believed after so many seconds, and so many listings, that all lacked it."""
+
+MANY = 10
+"""So many messages that leave at once may come back under other UIDLs, however many stay."""
+
+COMES_BACK_WITHIN = 30 * DAY
+"""Seconds in which messages that left at once are looked for in what nobody knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """Listings in a row that lack what was there, and are not believed so far."""
+
+    since: float
+    """When the first of them was, in running time."""
+    listings: int
+
+
+def spell_after(spell: Spell | None, missing: int, *, odd: bool, ran: float) -> Spell | None:
+    """The spell that a listing begins or goes on with; None: what is missing has left.
+
+    `odd`: most is missing, or the listing leaves open what is. A spell that has begun lasts until
+    all is back, even in portions, or until it is believed.
+    """
+    if not missing or (spell is None and not odd):
+        return None
+    since, listings = (spell.since, spell.listings + 1) if spell else (ran, 1)
+    lasts = listings >= LISTINGS and ran - since >= BELIEVED_AFTER
+    if lasts or (missing < FEW and listings > 1):
+        return None
+    return Spell(since, listings)
