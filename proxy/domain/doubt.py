@@ -35,12 +35,32 @@ class Spell:
     listings: int
 
 
-def spell_after(spell: Spell | None, missing: int, *, odd: bool, ran: float) -> Spell | None:
-    """The spell that a listing begins or goes on with; None: what is missing has left.
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Of what one listing lacks."""
 
-    `odd`: most is missing, or the listing leaves open what is. A spell that has begun lasts until
-    all is back, even in portions, or until it is believed.
+    spell: Spell | None
+    """The one that it begins or goes on with; None: what is missing has left."""
+    left_at: float | None
+    """When that left, in running time, where it may come back under any id."""
+
+
+def judge(
+    before: Spell | None, missing: int, *, odd: bool, by_retr: bool, for_good: bool, ran: float
+) -> Judgement:
+    """`before`: the spell so far; `odd`: most is missing, or the listing leaves open what is;
+    `by_retr`: our own RETR seems to have hidden what is missing; `for_good`: as it did before.
+
+    A spell that has begun lasts until all is back, even in portions, or until it is believed.
     """
+    at_once = odd or before is not None or missing >= MANY
+    return Judgement(
+        spell=None if by_retr else _going_on(before, missing, odd=odd, ran=ran),
+        left_at=ran if at_once and not for_good else None,
+    )
+
+
+def _going_on(spell: Spell | None, missing: int, *, odd: bool, ran: float) -> Spell | None:
     if not missing or (spell is None and not odd):
         return None
     since, listings = (spell.since, spell.listings + 1) if spell else (ran, 1)

@@ -205,14 +205,16 @@ class AccountSync:
         gone = left_upstream(known, set(found.same))
         await self._note_kept(bool(found.same))
         hidden = self._retr_hides or not (self._account.keeps_retrieved or found.same)
-        doubts = self._doubts
         # What was not fetched may be what is missing.
         odd = plan.suspicious or bool(plan.doubtful and self._fetch.left)
         before = self._retr_hides or any(m.upstream is Upstream.GONE for m in known)
-        await doubts.weigh(len(gone), odd=odd, by_retr=hidden, for_good=hidden and before)
-        if doubts.began:
-            self._observer.observe(ListingDoubted(self._account.name, len(gone)))
-        if doubts.doubted:
+        doubted = self._doubts.doubted
+        judgement = await self._doubts.judge(
+            len(gone), odd=odd, by_retr=hidden, for_good=hidden and before
+        )
+        if judgement.spell is not None:
+            if not doubted:
+                self._observer.observe(ListingDoubted(self._account.name, len(gone)))
             gone = []
         await self._store.note_listing(
             self._account.id,
@@ -220,7 +222,7 @@ class AccountSync:
             seen=found.take_sightings(),
             at=self._clock.now(),
             by_retr=hidden,
-            at_once=doubts.left_at,
+            at_once=judgement.left_at,
         )
         if found.renamed:
             self._observer.observe(

@@ -53,6 +53,8 @@ class Mailbox:
         self.on_expunge: Callable[[TrueMail], None] = lambda mail: None
         """Called for each mail that DELE and QUIT take away, before it is gone."""
         self.expunged: list[TrueMail] = []
+        self.away: list[TrueMail] = []
+        """Not in the mailbox for a while, and nobody's doing."""
         self._generation = 0
 
     def deliver(self, *shapes: str) -> list[TrueMail]:
@@ -79,6 +81,21 @@ class Mailbox:
 
     def take(self, *mails: TrueMail) -> None:
         self.mails = [mail for mail in self.mails if mail not in mails]
+
+    def set_aside(self, *mails: TrueMail) -> None:
+        """They are away, all that are there if none is named, until `bring_back`."""
+        chosen = mails or tuple(self.mails)
+        self.take(*chosen)
+        self.away += chosen
+
+    def bring_back(
+        self, most: int | None = None, *, new_uids: bool = True, header: bytes = b""
+    ) -> None:
+        """So many of what is away, or all, as `change_uids` leaves them."""
+        back, self.away = self.away[:most], self.away[len(self.away[:most]) :]
+        self.mails = back + self.mails
+        if back and new_uids:
+            self.change_uids(*back, header=header)
 
     def expunge(self, mails: Collection[TrueMail]) -> None:
         """As DELE and QUIT asked for."""

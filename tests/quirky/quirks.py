@@ -24,9 +24,11 @@ class Quirks:
     """What becomes of a message after RETR and QUIT: "keeps", "hides", "deletes"."""
     sizes: str = "right"
     stat: str = "true"
-    """The octets that STAT tells: "true", or the sum "as LIST" says."""
+    """The octets that STAT tells: "true", or the sum "as LIST" says; "zero": nor any message."""
     list_lines: str = "right"
     uidl_lines: str = "right"
+    no_mail: str = "right"
+    """What LIST and UIDL are of an empty mailbox: "right", or the answer that refuses them."""
     uids: str = "own"
     uidl: str = "yes"
     """Whether there is UIDL: "yes", "no", "not always" (every third session has none)."""
@@ -62,6 +64,9 @@ class Quirks:
     """How many lines of that answer go out before."""
     closes_after: int | None = None
     """The connection is closed after so many messages of one session."""
+    refuses_retr: int | None = None
+    """RETR of the mail that came as this one is refused."""
+    refuses_list: bool = False
     quit: str = "right"
     """"closes": without an answer, having deleted; "refuses": -ERR, having deleted nothing;
     "refuses but deletes". Where there is nothing to delete, only "closes" differs from "right"."""
@@ -154,6 +159,12 @@ LINES: dict[str, Callable[[list[str]], list[str]]] = {
     "two spaces": lambda lines: [line.replace(" ", "  ", 1) for line in lines],
     "space last": lambda lines: [line + " " for line in lines],
 }
+
+SPELLS: dict[str, Callable[[list[str]], list[str]]] = {
+    "none": lambda lines: [],
+    "first tenth": lambda lines: lines[: len(lines) // 10],
+}
+"""What no server goes on with for good."""
 
 # --- UIDLs ---------------------------------------------------------------------------------------
 

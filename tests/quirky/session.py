@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tests.quirky.mailbox import TrueMail
-from tests.quirky.quirks import LINES, SIZES, UIDS
+from tests.quirky.quirks import LINES, SIZES, SPELLS, UIDS
 
 if TYPE_CHECKING:
     from tests.quirky.upstream import QuirkyUpstream
@@ -218,6 +218,9 @@ class Session:
 
     def _stat(self, _: list[str]) -> bytes:
         octets = sum(len(mail.octets) for mail in self._mails)
+        if self._quirks.stat == "zero":
+            self._reach("stat", indeed=bool(self._mails))
+            return b"+OK 0 0\r\n"
         if self._quirks.stat == "as LIST":
             told = [self._size(mail, n) for n, mail in enumerate(self._mails, 1)]
             listed = sum(int(size) for size in told if size.lstrip("-").isdecimal())
@@ -226,8 +229,13 @@ class Session:
         return b"+OK %d %d\r\n" % (len(self._mails), octets)
 
     def _list(self, _: list[str]) -> bytes:
+        if self._quirks.refuses_list:
+            self._reach("refuses_list")
+            return b"-ERR no messages\r\n"
         sizes = [f"{n} {self._size(mail, n)}" for n, mail in enumerate(self._mails, 1)]
-        lines = LINES[self._quirks.list_lines](sizes)
+        if not sizes and self._quirks.no_mail != "right":
+            return self._refuse_no_mail()
+        lines = (LINES | SPELLS)[self._quirks.list_lines](sizes)
         self._reach("list_lines", indeed=lines != sizes)
         return _many_lines(lines)
 
@@ -247,9 +255,15 @@ class Session:
             if self._requested(words) is None:
                 return b"-ERR no such message\r\n"
             return f"+OK {told[number - 1]}\r\n".encode()
-        lines = LINES[self._quirks.uidl_lines](told)
+        if not told and self._quirks.no_mail != "right":
+            return self._refuse_no_mail()
+        lines = (LINES | SPELLS)[self._quirks.uidl_lines](told)
         self._reach("uidl_lines", indeed=lines != told)
         return _many_lines(lines)
+
+    def _refuse_no_mail(self) -> bytes:
+        self._reach("no_mail")
+        return self._quirks.no_mail.encode() + b"\r\n"
 
     # --- messages -------------------------------------------------------------------------------
 
@@ -257,6 +271,9 @@ class Session:
         mail = self._requested(words)
         if mail is None:
             return b"-ERR no such message\r\n"
+        if mail.serial == self._quirks.refuses_retr:
+            self._reach("refuses_retr")
+            return b"-ERR not now\r\n"
         return b"+OK\r\n" + self._whole(mail)
 
     def _whole(self, mail: TrueMail) -> bytes:

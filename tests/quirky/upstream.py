@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tests.quirky.mailbox import Mailbox, TrueMail
-from tests.quirky.quirks import LINES, Quirks
+from tests.quirky.quirks import LINES, SPELLS, Quirks
 from tests.quirky.session import Session
 
 
@@ -46,7 +46,11 @@ class QuirkyUpstream:
         mails = self.visible()
         plain = [f"{number} 1" for number in range(1, len(mails) + 1)]
         how = self.quirks.list_lines, self.quirks.uidl_lines
-        lines = {line.lstrip().partition(" ")[0] for name in how for line in LINES[name](plain)}
+        lines = {
+            line.lstrip().partition(" ")[0]
+            for name in how
+            for line in (LINES | SPELLS)[name](plain)
+        }
         return [mail for number, mail in enumerate(mails, 1) if str(number) in lines]
 
     def count(self, *verbs: str) -> int:
