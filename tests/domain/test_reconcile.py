@@ -6,6 +6,7 @@ A small model of an upstream plays the sync's part: it shows headers and octets 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 
 from hypothesis import event, given, settings
@@ -39,10 +40,13 @@ class Memory:
         self.contents: dict[int, bytes] = {}
         self.retrieved: list[Mail] = []
         self.plan: Plan | None = None
+        self.left_since = math.inf
 
     def sync(self, upstream: list[Mail], *, top: bool = True) -> None:
         entries = [Entry(n, len(m.octets), m.uid) for n, m in enumerate(upstream, 1)]
-        plan = self.plan = plan_sync(Listing(entries, sound=True), self.known)
+        plan = self.plan = plan_sync(
+            Listing(entries, sound=True), self.known, left_since=self.left_since
+        )
         found = Reconciliation(plan)
         for entry in plan.doubtful:
             header = upstream[entry.number - 1].octets.partition(b"\r\n\r\n")[0]
@@ -61,8 +65,7 @@ class Memory:
                 assert message_id is not None
                 assert self.contents[message_id] == fetched.octets
                 self._update(message_id, blob_kept=True, upstream=Upstream.PRESENT)
-        for message_id in left_upstream(self.known, set(found.same)):
-            self._update(message_id, upstream=Upstream.GONE)
+        self._leave(left_upstream(self.known, set(found.same)), plan)
         for sighting in found.sightings:
             self._update(
                 sighting.message_id,
@@ -71,6 +74,10 @@ class Memory:
                 upstream=Upstream.PRESENT,
             )
         self.known += new
+
+    def _leave(self, missing: list[int], plan: Plan) -> None:
+        for message_id in missing:
+            self._update(message_id, upstream=Upstream.GONE)
 
     def _row(self, message_id: int, entry: Entry, fetched: Mail) -> KnownMessage:
         fingerprint = Fingerprint.of(fetched.octets)
@@ -261,6 +268,19 @@ def test_a_new_mail_with_the_header_of_a_missing_one_is_not_dropped() -> None:
     header = b"Message-ID: <2@x>\r\nSubject: s\r\n\r\n"
     memory.sync([mail("a", "1"), Mail("c", header + b"something else\r\n")])
     assert len(memory.known) == 3
+
+
+def test_new_mail_like_one_that_has_gone_is_not_dropped_for_its_header() -> None:
+    """A program sends every mail with one header, and one size; the octets tell."""
+    memory = Memory()
+    memory.left_since = 0.0
+    header = b"Message-ID: <all@x>\r\nSubject: s\r\n\r\n"
+    memory.sync([mail("a", "1"), Mail("b", header + b"disk 81%\r\n")])
+    memory.sync([])
+    memory.known[:] = [replace(m, left_at_once=1.0) for m in memory.known]
+    memory.sync([mail("c", "1"), Mail("d", header + b"disk 82%\r\n")])
+    assert len(memory.known) == 3
+    assert memory.known[0].upstream_uid == "c"
 
 
 contents = st.integers(0, 2).map(str)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from proxy.domain.doubt import Spell
 from proxy.domain.errors import AlreadyExists, NotFound, TooManyDevices
 from proxy.domain.model import (
     OWN_UID_PREFIX,
@@ -312,6 +313,31 @@ class StoreContract:
         assert (back.upstream_uid, back.upstream_octets) == ("new name", 99)
         assert back.upstream is Upstream.PRESENT
         assert [m.uid for m in await store.messages(alice.id)] == ["u1", "u2"]
+
+    async def test_what_left_at_once_is_remembered_until_it_is_back(
+        self, store: Store, alice: Account
+    ) -> None:
+        first, second = await add(store, alice, b"1"), await add(store, alice, b"2")
+        await store.note_listing(alice.id, gone=[first], seen=[], at=NOW, at_once=7.0)
+        await store.note_listing(alice.id, gone=[second], seen=[], at=NOW)
+        assert [k.left_at_once for k in await store.known(alice.id)] == [7.0, None]
+        seen = [Sighting(first, "new", 1)]
+        await store.note_listing(alice.id, gone=[], seen=seen, at=NOW)
+        await store.note_listing(alice.id, gone=[first], seen=[], at=NOW)
+        assert [k.left_at_once for k in await store.known(alice.id)] == [None, None]
+
+    async def test_a_spell_is_remembered_until_it_is_over(
+        self, store: Store, alice: Account
+    ) -> None:
+        other = await store.ensure_account("other", declared=True, at=NOW)
+        for spell in (Spell(7.0, 1), Spell(7.0, 2), None, Spell(9.0, 1)):
+            await store.note_spell(alice.id, spell)
+            assert await store.spell(alice.id) == spell
+            assert await store.spell(other.id) is None
+        await store.remove_account(alice.id)
+        assert await store.spell(alice.id) is None
+        await store.note_spell(alice.id, Spell(9.0, 1))
+        assert await store.spell(alice.id) is None
 
     async def test_a_purged_message_is_repaired_with_equal_octets_alone(
         self, store: Store, alice: Account

@@ -285,6 +285,25 @@ async def test_a_message_that_would_not_come_down_is_known_later(tmp_path: Path)
         await end(played)
 
 
+async def test_what_was_known_again_by_its_header_stays_known_when_the_sync_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only some headers are asked for once more."""
+    monkeypatch.setattr("proxy.services.sync.SIGHTINGS", 10)
+    async with play(tmp_path) as played:
+        await begin(played, *["plain"] * 50)
+        played.mailbox.set_aside()
+        await listings(played, BELIEVED)
+        played.mailbox.bring_back()
+        played.upstream.quirks.cut_in = "TOP #36"
+        await listings(played, [3600.0])
+        played.upstream.quirks.calm()
+        before = played.upstream.count("TOP")
+        await listings(played, [3600.0])
+        assert played.upstream.count("TOP") - before <= 50 - 35 + 10
+        await end(played)
+
+
 async def test_unknown_mail_is_looked_at_for_so_long_and_no_longer(tmp_path: Path) -> None:
     async with play(tmp_path) as played:
         await begin(played)
