@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.domain.model import Account, Device
+from proxy.domain.doubt import Spell
+from proxy.domain.model import Account, Device, Upstream
 from proxy.interfaces.store import Store
 from tests.interfaces.store_contract import NOW, add, commit
 
@@ -58,6 +59,20 @@ class MergeContract:
         assert len(await store.known(robert.id)) == 2
         assert (await sees(store, await self.again(store, robert, "laptop"))).keys() == {"b"}
         assert (await sees(store, await self.again(store, robert, "phone"))).keys() == {"a"}
+
+    async def test_what_left_at_once_may_come_back_to_the_account_that_stays(
+        self, store: Store, bob: Account, robert: Account
+    ) -> None:
+        """As the account that was synced last knows it."""
+        for account in (robert, bob):
+            message = await add(store, account, b"a\r\n", "a")
+        await store.note_spell(bob.id, Spell(7.0, 3))
+        await store.note_listing(bob.id, gone=[message], seen=[], at=NOW, at_once=7.0)
+        await store.note_sync(bob.id, at=NOW)
+        await store.merge_accounts(bob.id, robert.id, at=NOW)
+        (known,) = await store.known(robert.id)
+        assert (known.upstream, known.left_at_once) == (Upstream.GONE, 7.0)
+        assert await store.spell(bob.id) is None
 
     async def test_a_device_goes_on_under_the_uidls_it_knows(
         self, store: Store, bob: Account, robert: Account

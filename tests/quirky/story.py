@@ -50,7 +50,9 @@ class Deliver(Step):
     shapes: tuple[str, ...]
 
     async def happen(self, play: Play) -> None:
-        play.mailbox.deliver(*self.shapes)
+        for shape in self.shapes:
+            # After many have left at once, nothing tells a twin of one of them from that one.
+            play.mailbox.deliver("plain" if shape == "twin" and _twin_has_left(play) else shape)
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,30 @@ class ChangeIds(Step):
             play.ambiguous.update(m.name for m in chosen if m.shape not in IDENTIFIED)
         if self.reverse:
             play.mailbox.reverse()
+
+
+@dataclass(frozen=True)
+class Leave(Step):
+    """All of it, for a while."""
+
+    async def happen(self, play: Play) -> None:
+        for mail in play.mailbox.mails:
+            mail.renamed = True
+        play.mailbox.set_aside()
+
+
+@dataclass(frozen=True)
+class Return(Step):
+    most: int
+    new_uids: bool
+    header: bool
+
+    async def happen(self, play: Play) -> None:
+        if self.header and self.new_uids:
+            away = play.mailbox.away[: self.most]
+            play.ambiguous.update(m.name for m in away if m.shape not in IDENTIFIED)
+        header = ON_TOP if self.header else b""
+        play.mailbox.bring_back(self.most, new_uids=self.new_uids, header=header)
 
 
 @dataclass(frozen=True)
@@ -148,6 +174,11 @@ class Calm(Step):
         play.upstream.quirks.calm()
 
 
+def _twin_has_left(play: Play) -> bool:
+    mailbox = play.mailbox
+    return any(mail not in mailbox.mails for mail in mailbox.named(mailbox.ever[-1].name))
+
+
 def _chosen(play: Play, which: int) -> list[TrueMail]:
     mails = play.mailbox.mails
     return mails[which % len(mails) :] if mails else []
@@ -185,6 +216,8 @@ _rare: st.SearchStrategy[Step] = st.one_of(
     st.just(Calm()),
     st.builds(Drop, st.integers(0, 20)),
     st.builds(ChangeIds, st.integers(1, 3), st.booleans(), st.booleans()),
+    st.just(Leave()),
+    st.builds(Return, st.integers(1, 6), st.booleans(), st.booleans()),
     st.builds(ChangeSizes, st.sampled_from(list(SIZES))),
     st.just(Restart()),
     st.just(ShowAgain()),

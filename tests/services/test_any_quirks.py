@@ -19,7 +19,7 @@ from proxy.domain.policy import RetentionPolicy
 from tests.quirky.mailbox import SHAPES, TrueMail
 from tests.quirky.play import LITTLE_PATIENCE, Play, play
 from tests.quirky.quirks import Quirks
-from tests.quirky.story import LASTING, PASSING, ChangeIds, Step, Trouble, quirks, stories
+from tests.quirky.story import LASTING, PASSING, ChangeIds, Return, Step, Trouble, quirks, stories
 
 EXAMPLES = int(os.environ.get("QUIRK_EXAMPLES", "0"))
 
@@ -67,6 +67,7 @@ async def live_through(
             for step in story:
                 await step.happen(played)
                 played.check()
+            played.mailbox.bring_back()
             await played.settle(rounds=13 + len(played.mailbox.mails))
             _check_fetches(played, story)
             await _check_calm(played)
@@ -85,7 +86,7 @@ def _check_fetches(played: Play, story: list[Step]) -> None:
     if played.upstream.quirks.pipelining not in ("no", "right"):
         # What came behind an answer that made no sense has to come again.
         return
-    if any(isinstance(step, ChangeIds) and step.header for step in story):
+    if any(isinstance(step, ChangeIds | Return) and step.header for step in story):
         return
     again = [mail.serial for mail in played.mailbox.ever if mail.whole > 1 and _told(played, mail)]
     assert not again, f"fetched more than once: {again}"

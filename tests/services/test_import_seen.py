@@ -221,3 +221,22 @@ async def test_a_pass_through_account_may_be_new(tmp_path: Path) -> None:
     ) as home:
         with pytest.raises(NotFound):
             await home.core.admin.call("device import-seen", arguments)
+
+
+async def test_mail_that_is_away_for_a_while_counts_when_it_comes(tmp_path: Path) -> None:
+    """Also when most of the mailbox is back before it."""
+    async with play(tmp_path) as played:
+        played.mailbox.deliver(*["plain"] * 6)
+        await played.poll("other")
+        played.later(7200)
+        await played.poll("other")
+        played.mailbox.set_aside()
+        played.mailbox.deliver("unstamped")
+        await import_seen(played, uids(played))
+        played.mailbox.set_aside()
+        for most in (0, 5, None):
+            played.mailbox.bring_back(most, new_uids=False)
+            played.later(3600)
+            await played.look("other")
+        assert await got(played, "other") == [1, 2, 3, 4, 5, 6, 7]
+        assert await got(played) == [1, 2, 3, 4, 5, 6]
