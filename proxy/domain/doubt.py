@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from proxy.domain.policy import DAY, HOUR
 
 FEW = 4
-"""Fewer missing messages than this are believed to have left when the next listing lacks them too:
+"""Where fewer messages than this were missing, the second listing that lacks some is believed:
 a mailbox of three is cleared in a moment."""
 
 BELIEVED_AFTER = 6 * HOUR
@@ -33,6 +33,8 @@ class Spell:
     since: float
     """When the first of them was, in running time."""
     listings: int
+    most: int
+    """Messages that one of them lacked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,8 @@ def judge(
 def _going_on(spell: Spell | None, missing: int, *, odd: bool, ran: float) -> Spell | None:
     if not missing or (spell is None and not odd):
         return None
-    since, listings = (spell.since, spell.listings + 1) if spell else (ran, 1)
-    lasts = listings >= LISTINGS and ran - since >= BELIEVED_AFTER
-    if lasts or (missing < FEW and listings > 1):
-        return None
-    return Spell(since, listings)
+    if spell is None:
+        return Spell(ran, 1, missing)
+    listings, most = spell.listings + 1, max(spell.most, missing)
+    lasts = listings >= LISTINGS and ran - spell.since >= BELIEVED_AFTER
+    return None if lasts or most < FEW else Spell(spell.since, listings, most)

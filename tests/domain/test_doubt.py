@@ -28,11 +28,13 @@ def judged(
 
 def test_a_spell_is_believed_when_it_has_lasted_long_and_over_several_listings() -> None:
     spell = judged(None, FEW, ran=1000.0)
-    assert spell == Spell(1000.0, 1)
+    assert spell == Spell(1000.0, 1, FEW)
     for listings in range(2, 20):
-        assert (spell := judged(spell, FEW, ran=2000.0)) == Spell(1000.0, listings)
+        assert (spell := judged(spell, FEW, ran=2000.0)) == Spell(1000.0, listings, FEW)
     assert judged(spell, FEW, ran=1000.0 + BELIEVED_AFTER) is None
-    assert judged(Spell(1000.0, LISTINGS - 2), FEW, ran=1000.0 + 9 * BELIEVED_AFTER) is not None
+    assert (
+        judged(Spell(1000.0, LISTINGS - 2, FEW), FEW, ran=1000.0 + 9 * BELIEVED_AFTER) is not None
+    )
 
 
 def test_a_few_messages_are_believed_to_have_left_at_the_second_listing() -> None:
@@ -46,12 +48,12 @@ def test_what_an_ordinary_listing_lacks_has_left() -> None:
 
 
 def test_a_spell_goes_on_while_anything_is_missing_and_ends_when_nothing_is() -> None:
-    assert judged(Spell(0.0, 1), FEW, odd=False) == Spell(0.0, 2)
-    assert judged(Spell(0.0, 1), 0) is None
+    assert judged(Spell(0.0, 1, 9), 1, odd=False) == Spell(0.0, 2, 9)
+    assert judged(Spell(0.0, 1, 9), 0) is None
 
 
 def test_time_that_goes_back_ends_no_spell() -> None:
-    assert judged(Spell(1e9, 10), FEW, ran=0.0) == Spell(1e9, 11)
+    assert judged(Spell(1e9, 10, 9), FEW, ran=0.0) == Spell(1e9, 11, 9)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_time_that_goes_back_ends_no_spell() -> None:
         (None, MANY - 1, False, False, None),
         (None, MANY, False, False, 7.0),
         (None, 1, True, False, 7.0),
-        (Spell(0.0, 1), 1, False, False, 7.0),
+        (Spell(0.0, 1, 9), 1, False, False, 7.0),
         (None, MANY, True, True, None),
     ],
 )

@@ -66,7 +66,7 @@ class MergeContract:
         """As the account that was synced last knows it."""
         for account in (robert, bob):
             message = await add(store, account, b"a\r\n", "a")
-        await store.note_spell(bob.id, Spell(7.0, 3))
+        await store.note_spell(bob.id, Spell(7.0, 3, 5))
         await store.note_listing(bob.id, gone=[message], seen=[], at=NOW, at_once=7.0)
         await store.note_sync(bob.id, at=NOW)
         await store.merge_accounts(bob.id, robert.id, at=NOW)

@@ -330,13 +330,13 @@ class StoreContract:
         self, store: Store, alice: Account
     ) -> None:
         other = await store.ensure_account("other", declared=True, at=NOW)
-        for spell in (Spell(7.0, 1), Spell(7.0, 2), None, Spell(9.0, 1)):
+        for spell in (Spell(7.0, 1, 5), Spell(7.0, 2, 5), None, Spell(9.0, 1, 5)):
             await store.note_spell(alice.id, spell)
             assert await store.spell(alice.id) == spell
             assert await store.spell(other.id) is None
         await store.remove_account(alice.id)
         assert await store.spell(alice.id) is None
-        await store.note_spell(alice.id, Spell(9.0, 1))
+        await store.note_spell(alice.id, Spell(9.0, 1, 5))
         assert await store.spell(alice.id) is None
 
     async def test_a_purged_message_is_repaired_with_equal_octets_alone(

@@ -6,6 +6,7 @@ from the spell before it has lasted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -260,7 +261,7 @@ async def test_mail_without_a_telling_header_and_twins_come_back(
     ],
     ids=repr,
 )
-@every_spell
+@pytest.mark.parametrize("spell", [SHORT, BELIEVED], ids=["short", "believed"])
 async def test_a_listing_that_is_not_true(tmp_path: Path, lie: Quirks, spell: list[float]) -> None:
     async with play(tmp_path, retention=FOLLOWS) as played:
         await begin(played, *["plain"] * 12)
@@ -338,6 +339,19 @@ async def test_a_spell_hides_nothing_before_it_has_lasted(tmp_path: Path, stays:
         played.mailbox.set_aside(*mails[stays:])
         await listings(played, [60.0, 2 * BELIEVED_AFTER])
         assert set(await upstream_of(played)) == {Upstream.PRESENT}
+
+
+async def test_what_is_not_back_with_the_rest_is_hidden_no_sooner(tmp_path: Path) -> None:
+    async with play(tmp_path, retention=FOLLOWS) as played:
+        await begin(played)
+        played.mailbox.set_aside()
+        await listings(played, [60.0])
+        played.mailbox.bring_back(len(TOLD_BY_HEADER) - 1)
+        await listings(played, [60.0] * 3)
+        assert set(await upstream_of(played)) == {Upstream.PRESENT}
+        await listings(played, [BELIEVED_AFTER])
+        assert Counter(await upstream_of(played))[Upstream.GONE] == 1
+        await end(played)
 
 
 async def test_a_large_mailbox_that_a_person_has_cleared_is_believed(tmp_path: Path) -> None:

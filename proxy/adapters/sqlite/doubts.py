@@ -6,7 +6,7 @@ from proxy.adapters.sqlite.database import Database
 from proxy.domain.doubt import Spell
 
 _NOTE = """
-INSERT OR REPLACE INTO spell (account_id, since, listings) SELECT id, ?2, ?3 FROM account
+INSERT INTO spell (account_id, since, listings, most) SELECT id, ?2, ?3, ?4 FROM account
 WHERE id = ?1
 """
 
@@ -16,7 +16,7 @@ class Doubts:
 
     async def spell(self, account_id: int) -> Spell | None:
         rows = await self._database.fetch(
-            "SELECT since, listings FROM spell WHERE account_id = ?", (account_id,)
+            "SELECT since, listings, most FROM spell WHERE account_id = ?", (account_id,)
         )
         return Spell(*rows[0]) if rows else None
 
@@ -24,4 +24,4 @@ class Doubts:
         async with self._database.transaction() as change:
             await change.execute("DELETE FROM spell WHERE account_id = ?", (account_id,))
             if spell is not None:
-                await change.execute(_NOTE, (account_id, spell.since, spell.listings))
+                await change.execute(_NOTE, (account_id, spell.since, spell.listings, spell.most))

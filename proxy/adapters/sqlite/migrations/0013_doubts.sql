@@ -2,7 +2,8 @@
 CREATE TABLE spell (
   account_id INTEGER PRIMARY KEY REFERENCES account (id) ON DELETE CASCADE,
   since      REAL    NOT NULL,
-  listings   INTEGER NOT NULL
+  listings   INTEGER NOT NULL,
+  most       INTEGER NOT NULL
 ) STRICT;
 
 -- When the message left together with so many that all of them may come back under other UIDLs, in
