@@ -268,6 +268,8 @@ class Sighting:
     message_id: int
     upstream_uid: str
     upstream_octets: int
+    header_digest: bytes | None = None
+    """Of the header that it has upstream now, if that is another one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ class Reconciliation:
         kept = self._likeliest(entry, [message for message in alike if message.blob_kept])
         if kept is None:
             return Verdict.NEW, None
-        self._recognise(entry, kept)
+        self._recognise(entry, kept, fingerprint.header_digest)
         return Verdict.HELD, kept.id
 
     def _match_header(self, entry: Entry, shown: Fingerprint) -> KnownMessage | None:
@@ -126,10 +126,12 @@ class Reconciliation:
             default=None,
         )
 
-    def _recognise(self, entry: Entry, message: KnownMessage) -> None:
+    def _recognise(
+        self, entry: Entry, message: KnownMessage, header_digest: bytes | None = None
+    ) -> None:
         del self._candidates[message.id]
         self.same[message.id] = entry
-        self.sightings.append(Sighting(message.id, entry.uid, entry.octets))
+        self.sightings.append(Sighting(message.id, entry.uid, entry.octets, header_digest))
         self.renamed += message.upstream_uid != entry.uid
 
     def _refetch(self, entry: Entry, message: KnownMessage) -> None:

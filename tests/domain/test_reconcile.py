@@ -72,6 +72,8 @@ class Memory:
                 upstream_uid=sighting.upstream_uid,
                 upstream_octets=sighting.upstream_octets,
                 upstream=Upstream.PRESENT,
+                header_digest=sighting.header_digest
+                or self.known[sighting.message_id - 1].header_digest,
             )
         self.known += new
 

@@ -326,6 +326,15 @@ class StoreContract:
         await store.note_listing(alice.id, gone=[first], seen=[], at=NOW)
         assert [k.left_at_once for k in await store.known(alice.id)] == [None, None]
 
+    async def test_the_header_that_a_message_has_got_is_remembered(
+        self, store: Store, alice: Account
+    ) -> None:
+        message = await add(store, alice, b"1")
+        for given, kept in ((b"new", b"new"), (None, b"new"), (b"newer", b"newer")):
+            seen = [Sighting(message, "uid", 1, given)]
+            await store.note_listing(alice.id, gone=[], seen=seen, at=NOW)
+            assert [k.header_digest for k in await store.known(alice.id)] == [kept]
+
     async def test_a_spell_is_remembered_until_it_is_over(
         self, store: Store, alice: Account
     ) -> None:

@@ -217,7 +217,8 @@ async def test_a_spell_right_after_the_first_sync(tmp_path: Path, pauses: list[f
 async def test_mail_that_comes_back_with_another_header_is_known(
     tmp_path: Path, spell: list[float]
 ) -> None:
-    """Only the content tells then, so that one more RETR each is what it takes."""
+    """Only the content tells then, so that one more RETR each is what it takes, and no more when
+    its UIDLs change once more."""
     async with play(tmp_path) as played:
         await begin(played, "plain", "unstamped", "one Message-ID", "large", "plain", "plain")
         played.mailbox.set_aside()
@@ -225,6 +226,9 @@ async def test_mail_that_comes_back_with_another_header_is_known(
         played.mailbox.bring_back(3, header=ON_TOP)
         await played.poll()
         played.mailbox.bring_back(header=ON_TOP)
+        await end(played)
+        played.mailbox.set_aside(*played.mailbox.mails[:5])
+        await live_through(played, spell)
         await end(played)
         assert max(mail.whole for mail in played.mailbox.ever) <= 2
 

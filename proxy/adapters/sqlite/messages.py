@@ -177,8 +177,9 @@ class Messages:
             )
             await change.executemany(
                 "UPDATE message SET upstream = 'present', left_upstream_at = NULL, hidden = 0, "
-                "upstream_uid = ?, upstream_octets = ? WHERE id = ?",
-                [(s.upstream_uid, s.upstream_octets, s.message_id) for s in seen],
+                "upstream_uid = ?, upstream_octets = ?, "
+                "header_digest = coalesce(?, header_digest) WHERE id = ?",
+                [(s.upstream_uid, s.upstream_octets, s.header_digest, s.message_id) for s in seen],
             )
             if seen and await any_seen(change, account_id):
                 await mark_seen(change, [(s.message_id, s.upstream_uid) for s in seen], at)
