@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxy.domain.directory import DeclaredAccount, Directory
+from proxy.domain.doubt import BELIEVED_AFTER
 from proxy.domain.facts import Fact, SyncFailed, SyncFinished, Unexpected
 from proxy.domain.model import Credentials
 from proxy.domain.policy import (
@@ -177,8 +178,9 @@ class Story:
             raise PromiseBroken("; ".join(self.world.broken))
 
     async def _check_emptied(self) -> None:
-        """What everybody has confirmed is cleared upstream within a few syncs."""
-        for _ in range(ROUNDS):
+        """What everybody has confirmed is cleared upstream within a few syncs, or else once what
+        left by a QUIT without an answer is believed to have left."""
+        for pause in (*[130.0] * ROUNDS, BELIEVED_AFTER, 130.0, 130.0, 130.0):
             due = set(self.mailbox.mails)
             for device in self.world.devices:
                 due &= device.confirmed | device.deleted
@@ -186,7 +188,7 @@ class Story:
                 return
             for device in self.world.devices:
                 await device.poll(whole=True)
-            await asyncio.sleep(130)
+            await asyncio.sleep(pause)
         raise PromiseBroken(f"{sorted(due)} were never deleted upstream")
 
 
