@@ -207,10 +207,10 @@ class AccountSync:
         hidden = self._retr_hides or not (self._account.keeps_retrieved or found.same)
         # What was not fetched may be what is missing.
         odd = plan.suspicious or bool(plan.doubtful and self._fetch.left)
-        before = self._retr_hides or any(m.upstream is Upstream.GONE for m in known)
+        hid_before = self._retr_hides or any(m.upstream is Upstream.GONE for m in known)
         doubted = self._doubts.doubted
         judgement = await self._doubts.judge(
-            len(gone), odd=odd, by_retr=hidden, for_good=hidden and before
+            len(gone), odd=odd, by_retr=hidden, for_good=hidden and hid_before
         )
         if judgement.spell is not None:
             if not doubted:
