@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from proxy.domain.doubt import COMES_BACK_WITHIN, Judgement, Spell, judge
 from proxy.interfaces.store import Store
 
@@ -11,11 +9,9 @@ from proxy.interfaces.store import Store
 class Doubts:
     """Of one sync; `load` first."""
 
-    def __init__(self, store: Store, account_id: int, ran: Callable[[], float]) -> None:
-        """`ran` tells the running time."""
+    def __init__(self, store: Store, account_id: int) -> None:
         self._store = store
         self._account_id = account_id
-        self._ran = ran
         self._spell: Spell | None = None
 
     async def load(self) -> None:
@@ -29,12 +25,13 @@ class Doubts:
     @property
     def left_since(self) -> float:
         """What left at once later than this may come back under any id."""
-        return self._ran() - COMES_BACK_WITHIN
+        return self._store.ran - COMES_BACK_WITHIN
 
     async def judge(self, missing: int, *, odd: bool, by_retr: bool, for_good: bool) -> Judgement:
         """As `domain.doubt.judge`, and what comes of it is durable."""
         before = self._spell
-        found = judge(before, missing, odd=odd, by_retr=by_retr, for_good=for_good, ran=self._ran())
+        ran = self._store.ran
+        found = judge(before, missing, odd=odd, by_retr=by_retr, for_good=for_good, ran=ran)
         self._spell = found.spell
         if found.spell != before:
             await self._store.note_spell(self._account_id, found.spell)

@@ -70,7 +70,7 @@ class AccountSync:
         self._account = account
         self._retention = retention
         self._memory = memory
-        self._doubts = Doubts(store, account.id, clock.now)
+        self._doubts = Doubts(store, account.id)
         self._digests: dict[int, bytes] = {}
         self._compared = False
         self._fetch = Fetch(
