@@ -23,6 +23,9 @@ from proxy.interfaces.store import IN_MEMORY
 
 T = TypeVar("T")
 
+FEW = 2
+"""Files that are synced one after the other: making threads takes longer on an ordinary disk."""
+
 
 class Runner:
     """Runs what blocks. Given the function and its arguments; returns its result."""
@@ -347,7 +350,7 @@ def _together(function: Callable[[T], None], items: Sequence[T], at_once: int) -
     Raises:
         OSError: the first that failed.
     """
-    if at_once == 1 or len(items) == 1:
+    if at_once == 1 or len(items) <= FEW:
         for item in items:
             function(item)
         return

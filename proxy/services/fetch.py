@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 
-from proxy.domain.errors import UpstreamGarbled, UpstreamUnreachable
+from proxy.domain.errors import StoreUnavailable, UpstreamGarbled, UpstreamUnreachable
 from proxy.domain.facts import MessageFetched, MessageSkipped
 from proxy.domain.fingerprint import Fingerprint
 from proxy.domain.message_id import message_id as name_of
@@ -17,6 +17,7 @@ from proxy.domain.trouble import TOO_LARGE
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
+from proxy.services.kept_back import KeptBack, Whole
 from proxy.services.quota import OutOfRoom, Quota, quota_of
 from proxy.services.room import Room
 from proxy.services.sync_memory import LEFT_OUT_FOR, SyncMemory
@@ -47,6 +48,7 @@ class Fetch:
         memory: SyncMemory,
         max_message_size: int,
         room: Room,
+        kept: KeptBack,
         *,
         hide_returned: bool,
     ) -> None:
@@ -61,12 +63,16 @@ class Fetch:
         self._limit = max_message_size
         self._room = room
         self._quota = Quota(room, memory, None)
-        self._fetched: list[Fetched] = []
-        self._entries: list[Entry] = []
-        """Of the batch."""
+        self._kept = kept
+        self._batch: list[tuple[Fetched, Whole]] = []
         self._batch_octets = 0
         self._batch_since = 0.0
         self._writing: asyncio.Task[None] | None = None
+        self._failed: StoreUnavailable | None = None
+        """Why a batch could not be made durable. Nothing more is asked for then, and what was asked
+        for already is kept back."""
+        self._overflows = False
+        """Something of it could not be."""
         self.messages = 0
         self.octets = 0
         """Both of what came whole."""
@@ -90,18 +96,31 @@ class Fetch:
         """RETR all that is to be fetched and for which there is room.
 
         Raises:
-            UpstreamUnreachable, StoreUnavailable: what had come whole before is kept.
+            UpstreamUnreachable: what had come whole before is kept.
+            StoreUnavailable: what came whole and is not durable is kept back for the next sync.
         """
+        try:
+            await self._run(found)
+        except UpstreamUnreachable as error:
+            if self._failed is not None:
+                raise self._failed from error
+            raise
+        if self._failed is not None:
+            raise self._failed
+
+    async def _run(self, found: Reconciliation) -> None:
         entries = [entry for entry in found.fetch if not self._is_left_out(entry)]
-        self.expected = len(entries)
+        kept = await self._kept.listed(self._account.name, entries)
         if not entries:
             return
         self._quota = await quota_of(self._account, self._store, self._room, self._memory)
         # What sessions have broken over comes last, so that it holds up nothing else.
         entries.sort(key=self._memory.times_broken)
         now = asyncio.get_running_loop().time
-        waiting_since = now()
         try:
+            entries = await self._bring_back(entries, kept, found)
+            self.expected = len(entries)
+            waiting_since = now()
             async with aclosing(self._session.retrieve(self._admitted(entries))) as transfers:
                 async for transfer in transfers:
                     if isinstance(transfer, Refused):
@@ -111,6 +130,8 @@ class Fetch:
                         await self._receive(transfer.entry, transfers, found, waiting_since)
                         if self._batch_is_full:
                             await self._flush()
+                    if self._overflows:
+                        break
                     waiting_since = now()
         except OutOfRoom:
             self.broken_off = True
@@ -139,6 +160,8 @@ class Fetch:
     def _admitted(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Small ones may find room where a large one did not."""
         for entry in entries:
+            if self._failed is not None:
+                return
             if why := self._quota.admit(entry):
                 self.waiting.append(_unfetched(entry, why))
             else:
@@ -165,7 +188,7 @@ class Fetch:
         found: Reconciliation,
         waiting_since: float,
     ) -> None:
-        """Take one message whole and put it into the batch, unless the store has it already."""
+        """Take one message whole."""
         writer = self._store.new_blob()
         fingerprint = Fingerprint()
         octets = 0
@@ -192,15 +215,23 @@ class Fetch:
         self.messages += 1
         self.octets += blob.octets
         self._observer.observe(MessageFetched(self._account.name, blob.octets, seconds))
+        await self._take_in(Whole(entry, blob, fingerprint, writer), found)
+
+    async def _take_in(self, whole: Whole, found: Reconciliation) -> None:
+        """Put it into the batch, unless the store has it already."""
+        entry, blob, fingerprint = whole.entry, whole.blob, whole.fingerprint
         verdict, message_id = found.judge_octets(entry, blob.digest, fingerprint)
         if verdict is Verdict.HELD:
-            await writer.abort()
+            await whole.writer.abort()
             self._quota.settle(entry)
             if len(found.sightings) >= SIGHTINGS:
                 await self.note_sightings(found)
             return
+        if self._failed is not None:
+            await self._keep_back(whole)
+            return
         self._add(
-            entry,
+            whole,
             Fetched(
                 upstream_uid=entry.uid,
                 upstream_octets=entry.octets,
@@ -234,38 +265,87 @@ class Fetch:
 
     # --- batches --------------------------------------------------------------------------------
 
-    def _add(self, entry: Entry, fetched: Fetched) -> None:
-        if not self._fetched:
+    def _add(self, whole: Whole, fetched: Fetched) -> None:
+        if not self._batch:
             self._batch_since = asyncio.get_running_loop().time()
-        self._fetched.append(fetched)
-        self._entries.append(entry)
+        self._batch.append((fetched, whole))
         self._batch_octets += fetched.blob.octets
 
     @property
     def _batch_is_full(self) -> bool:
-        return bool(self._fetched) and (
-            len(self._fetched) >= BATCH_MESSAGES
+        return bool(self._batch) and (
+            len(self._batch) >= BATCH_MESSAGES
             or self._batch_octets >= BATCH_OCTETS
             or asyncio.get_running_loop().time() - self._batch_since >= BATCH_SECONDS
         )
 
     async def _flush(self) -> None:
-        """Begin to make the batch durable, while the next one comes in.
-
-        Raises:
-            StoreUnavailable: the batch before could not be.
-        """
+        """Begin to make the batch durable, while the next one comes in."""
         await self._written()
-        fetched, self._fetched, self._batch_octets = self._fetched, [], 0
-        entries, self._entries = self._entries, []
-        if fetched:
-            work = self._make_durable(fetched, entries)
+        batch, self._batch, self._batch_octets = self._batch, [], 0
+        if batch:
+            work = self._make_durable(batch)
             self._writing = asyncio.get_running_loop().create_task(work)
 
-    async def _make_durable(self, fetched: list[Fetched], entries: list[Entry]) -> None:
-        await self._store.add_messages(self._account.id, fetched, at=self._clock.now())
-        for entry in entries:
-            self._quota.settle(entry)
+    async def _make_durable(self, batch: list[tuple[Fetched, Whole]]) -> None:
+        try:
+            if self._failed is None:
+                fetched = [one for one, _ in batch]
+                await self._store.add_messages(self._account.id, fetched, at=self._clock.now())
+        except StoreUnavailable as error:
+            self._failed = error
+        except BaseException:
+            for _, whole in batch:
+                await whole.writer.abort()
+            raise
+        for _, whole in batch:
+            if self._failed is None:
+                self._quota.settle(whole.entry)
+            else:
+                await self._keep_back(whole)
+
+    async def _keep_back(self, whole: Whole) -> None:
+        self._quota.settle(whole.entry)
+        if not await self._kept.keep(self._account.name, whole):
+            self._overflows = True
+
+    async def _bring_back(
+        self, entries: list[Entry], kept: list[Entry], found: Reconciliation
+    ) -> list[Entry]:
+        """Store what was kept back, before anything is asked for; returns what is to be."""
+        if not kept:
+            return entries
+        admitted = list(self._admitted(kept))
+        left = await self._kept.take(self._account.name, admitted, self._session)
+        settled = {entry.number for entry in kept} - {entry.number for entry in admitted}
+        try:
+            while left:
+                if await self._is_ready(left[0]):
+                    whole = left.pop(0)
+                    settled.add(whole.entry.number)
+                    await self._take_in(whole, found)
+                    if self._batch_is_full:
+                        await self._flush()
+                elif self._failed is None:
+                    await left.pop(0).writer.abort()
+                else:
+                    await self._keep_back(left.pop(0))
+            await self._flush()
+            await self._written()
+        finally:
+            for whole in left:
+                await whole.writer.abort()
+        for entry in admitted:
+            if entry.number not in settled:
+                self._quota.settle(entry)
+        return [entry for entry in entries if entry.number not in settled]
+
+    async def _is_ready(self, whole: Whole) -> bool:
+        try:
+            return self._failed is None and await whole.writer.renew()
+        except StoreUnavailable as error:
+            self._failed = error
+            return False
 
     async def _written(self) -> None:
         writing, self._writing = self._writing, None

@@ -22,6 +22,7 @@ from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
 from proxy.services.fetch import Fetch
+from proxy.services.kept_back import KeptBack
 from proxy.services.room import Room
 from proxy.services.sync_memory import Mark, SyncMemory
 from proxy.services.upstream import Overview, UpstreamSession
@@ -53,6 +54,7 @@ class AccountSync:
         max_message_size: int,
         memory: SyncMemory,
         room: Room,
+        kept: KeptBack,
         retr_hides: bool = False,
         hide_returned: bool = False,
     ) -> None:
@@ -76,6 +78,7 @@ class AccountSync:
             memory,
             max_message_size,
             room,
+            kept,
             hide_returned=hide_returned,
         )
 

@@ -31,6 +31,7 @@ from proxy.interfaces.observer import ID_OCTETS, Observer, work_id
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
 from proxy.services.account_login import AccountLogin
+from proxy.services.kept_back import KeptBack
 from proxy.services.room import Room
 from proxy.services.sync import AccountSync
 from proxy.services.sync_run import AccountState, SyncRun
@@ -70,6 +71,7 @@ class Syncs:
         room: Room,
     ) -> None:
         self._room = room
+        self._kept = KeptBack()
         self._login = login
         self._world = world
         self._store = store
@@ -216,6 +218,7 @@ class Syncs:
         """The account is gone, or another one."""
         self._states.pop(name, None)
         self._login.forget(name)
+        self.spawn(self._kept.forget(name))
 
     def retry_in(self, name: str) -> float:
         """Seconds of back-off left."""
@@ -381,6 +384,7 @@ class Syncs:
                 hide_returned=policy.smtp.returned_copies == "hide",
                 memory=state.memory,
                 room=self._room,
+                kept=self._kept,
             )
             run.progress = lambda: (sync.progress, sync.to_fetch)
             try:
