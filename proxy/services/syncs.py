@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.errors import (
     ProxyError,
+    StoreUnavailable,
     Temporary,
     UpstreamBusy,
     UpstreamRefusedLogin,
@@ -26,7 +27,13 @@ from proxy.domain.login_name import canonical
 from proxy.domain.model import Account, Credentials
 from proxy.domain.policy import AccountPolicy
 from proxy.domain.providers import hides_retrieved
-from proxy.domain.schedule import learnt_interval, next_interval, retry_delay
+from proxy.domain.schedule import (
+    LOGIN_RETRY,
+    learnt_interval,
+    login_retry_delay,
+    next_interval,
+    retry_delay,
+)
 from proxy.interfaces.observer import ID_OCTETS, Observer, work_id
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
@@ -92,18 +99,20 @@ class Syncs:
     # --- for the faces and the operator ---------------------------------------------------------
 
     def freshen(self, name: str, credentials: Credentials) -> SyncRun | None:
-        """A sync if one is due by `max_age` and the back-off; the one under way if there is one."""
+        """A sync if one is due by `max_age` and may be tried; the one under way if there is one."""
         run = self._runs.get(canonical(name))
         if run is not None:
             return run
         state = self._states.get(name)
         now = asyncio.get_running_loop().time()
-        max_age = self._directory.policy(name).sync.max_age
+        policy = self._directory.policy(name)
         if state is not None:
-            wait = max(max_age, state.login_delay)
+            wait = max(policy.sync.max_age, state.login_delay)
             fresh = state.synced_at is not None and now - state.synced_at < wait
-            if fresh or now < state.not_before:
+            if fresh or state.holds_logins(now):
                 return None
+        if not self.places.may_try(policy.upstream.host):
+            return None
         return self.start(name, credentials)
 
     def start(self, name: str, credentials: Credentials) -> SyncRun:
@@ -160,7 +169,8 @@ class Syncs:
         """A person has done something about it: no back-off, and no token of before."""
         self._login.forget(name)
         state = self._states[name]
-        state.failures, state.not_before = 0, 0.0
+        state.upstream_is_well()
+        state.store_not_before = 0.0
         self.follow_directory()
         self.start(name, credentials)
 
@@ -331,9 +341,7 @@ class Syncs:
         result = replace(result, fetched=result.fetched + before)
         self._observer.observe(result)
         state.synced_at = asyncio.get_running_loop().time()
-        state.failures = 0
-        state.not_before = 0.0
-        self.places.reached(policy.upstream.host)
+        state.upstream_is_well()
         if result.fetched >= FOLLOW_UP and not state.login_delay:
             self.spawn(self._follow_up(name, policy, run.credentials))
         return result
@@ -360,6 +368,8 @@ class Syncs:
             )
         finally:
             run.shown |= memory.shown
+            if run.shown:
+                self.places.reached(server.host)
         state.logged_in_at = asyncio.get_running_loop().time()
         try:
             declared = self._directory.declared(name) is not None
@@ -407,25 +417,39 @@ class Syncs:
         changed = isinstance(error, UpstreamRefusedLogin) and not self._directory.declared(name)
         delay = 0.0
         if account is not None and not changed:
-            state = self._states[account.name]
-            state.failures += 1
-            if isinstance(error, UpstreamBusy) and error.too_often:
-                await self._learn_delay(account, state, error)
-            delay = retry_delay(error, state.failures, self._world.entropy.uniform(0.0, 1.0))
-            state.not_before = asyncio.get_running_loop().time() + delay
-            if isinstance(error, UpstreamUnreachable) and not run.shown:
-                self.places.could_not_reach(self._directory.policy(name).upstream.host, delay)
+            delay = await self._hold_back(account, run, error)
             with suppress(ProxyError):
                 await self._store.note_sync(
                     account.id,
                     at=self._world.clock.now(),
-                    failure=str(error) or type(error).__name__,
+                    failure=_said(error),
                     failure_kind=type(error).__name__,
                 )
         self._observer.observe(
             SyncFailed(name if account else "", type(error).__name__, str(error), delay)
         )
         run.fail(error)
+
+    async def _hold_back(self, account: Account, run: SyncRun, error: ProxyError) -> float:
+        """Have the next tries wait; returns for how many seconds the background does so."""
+        state = self._states[account.name]
+        now = asyncio.get_running_loop().time()
+        if isinstance(error, StoreUnavailable):
+            # No fault of upstream's: the next sync is made when it would have been anyway.
+            state.upstream_is_well()
+            state.store_not_before = now + max(LOGIN_RETRY, state.until_login(now))
+            return 0.0
+        state.failures += 1
+        if isinstance(error, UpstreamBusy) and error.too_often:
+            await self._learn_delay(account, state, error)
+        draw = self._world.entropy.uniform(0.0, 1.0)
+        until_login = state.until_login(now)
+        delay = max(retry_delay(error, state.failures, draw), until_login)
+        soonest = max(login_retry_delay(error, delay, shown=run.shown), until_login)
+        state.not_before, state.logins_not_before = now + delay, now + soonest
+        if isinstance(error, UpstreamUnreachable) and not run.shown:
+            self.places.could_not_reach(self._directory.policy(account.name).upstream.host, delay)
+        return delay
 
     async def _learn_delay(
         self, account: Account, state: AccountState, error: UpstreamBusy
@@ -456,3 +480,9 @@ class Syncs:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _said(error: ProxyError) -> str:
+    """What `status` tells of it: whose fault it is, where it is not upstream's."""
+    text = str(error) or type(error).__name__
+    return f"the proxy's own store: {text}" if isinstance(error, StoreUnavailable) else text
