@@ -111,8 +111,8 @@ class Syncs:
             fresh = state.synced_at is not None and now - state.synced_at < wait
             if fresh or state.holds_logins(now):
                 return None
-        if not self.places.may_try(policy.upstream.host):
-            return None
+            if now < state.not_before and not self.places.may_try(policy.upstream.host):
+                return None
         return self.start(name, credentials)
 
     def start(self, name: str, credentials: Credentials) -> SyncRun:

@@ -68,7 +68,7 @@ class UpstreamPlaces:
         return _now() < self._away.get(host, 0.0)
 
     def may_try(self, host: str) -> bool:
-        """Whether a login may have this host tried now; if so, it is taken to do so.
+        """Whether a login may have this host tried before the back-off is over; if so, it does.
 
         While a host cannot be reached, all accounts share one such try.
         """
