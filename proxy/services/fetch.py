@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 
-from proxy.domain.errors import StoreUnavailable, UpstreamGarbled, UpstreamUnreachable
+from proxy.domain.errors import UpstreamGarbled, UpstreamUnreachable
 from proxy.domain.facts import MessageFetched, MessageSkipped
 from proxy.domain.fingerprint import Fingerprint
 from proxy.domain.message_id import message_id as name_of
@@ -17,6 +17,7 @@ from proxy.domain.trouble import TOO_LARGE
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
+from proxy.services.batches import Batches
 from proxy.services.kept_back import KeptBack, Whole
 from proxy.services.quota import OutOfRoom, Quota, quota_of
 from proxy.services.room import Room
@@ -63,16 +64,7 @@ class Fetch:
         self._limit = max_message_size
         self._room = room
         self._quota = Quota(room, memory, None)
-        self._kept = kept
-        self._batch: list[tuple[Fetched, Whole]] = []
-        self._batch_octets = 0
-        self._batch_since = 0.0
-        self._writing: asyncio.Task[None] | None = None
-        self._failed: StoreUnavailable | None = None
-        """Why a batch could not be made durable. Nothing more is asked for then, and what was asked
-        for already is kept back."""
-        self._overflows = False
-        """Something of it could not be."""
+        self._batches = Batches(store, clock, account, kept, self._settle)
         self.messages = 0
         self.octets = 0
         """Both of what came whole."""
@@ -102,15 +94,15 @@ class Fetch:
         try:
             await self._run(found)
         except UpstreamUnreachable as error:
-            if self._failed is not None:
-                raise self._failed from error
+            if self._batches.failed is not None:
+                raise self._batches.failed from error
             raise
-        if self._failed is not None:
-            raise self._failed
+        if self._batches.failed is not None:
+            raise self._batches.failed
 
     async def _run(self, found: Reconciliation) -> None:
         entries = [entry for entry in found.fetch if not self._is_left_out(entry)]
-        kept = await self._kept.listed(self._account.name, entries)
+        kept = await self._batches.kept.listed(self._account.name, entries)
         if not entries:
             return
         self._quota = await quota_of(self._account, self._store, self._room, self._memory)
@@ -128,9 +120,8 @@ class Fetch:
                         self._quota.settle(transfer.entry)
                     elif isinstance(transfer, Began):
                         await self._receive(transfer.entry, transfers, found, waiting_since)
-                        if self._batch_is_full:
-                            await self._flush()
-                    if self._overflows:
+                        await self._flush_if_full()
+                    if self._batches.overflow:
                         break
                     waiting_since = now()
         except OutOfRoom:
@@ -149,18 +140,15 @@ class Fetch:
             raise
         finally:
             try:
-                await self._flush()
+                await self._batches.end()
             finally:
-                try:
-                    await self._written()
-                finally:
-                    self._quota.close()
+                self._quota.close()
             await self.note_sightings(found)
 
     def _admitted(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Small ones may find room where a large one did not."""
         for entry in entries:
-            if self._failed is not None:
+            if self._batches.failed is not None:
                 return
             if why := self._quota.admit(entry):
                 self.waiting.append(_unfetched(entry, why))
@@ -180,6 +168,39 @@ class Fetch:
     def _leave_out(self, entry: Entry, why: str, seconds: float = LEFT_OUT_FOR) -> None:
         self._memory.leave_out(entry, why, self._clock.now(), seconds)
         self._observer.observe(MessageSkipped(self._account.name, entry.uid, entry.octets, why))
+
+    async def _flush_if_full(self) -> None:
+        if self._batches.reaches(BATCH_MESSAGES, BATCH_OCTETS, BATCH_SECONDS):
+            await self._batches.flush()
+
+    def _settle(self, entry: Entry) -> None:
+        self._quota.settle(entry)
+
+    async def _bring_back(
+        self, entries: list[Entry], kept: list[Entry], found: Reconciliation
+    ) -> list[Entry]:
+        """Store what was kept back, before anything is asked for; returns what is to be."""
+        if not kept:
+            return entries
+        admitted = list(self._admitted(kept))
+        settled = {entry.number for entry in kept} - {entry.number for entry in admitted}
+        left = await self._batches.kept.take(self._account.name, admitted, self._session)
+        try:
+            while left:
+                if await self._batches.renew(left[0]):
+                    settled.add(left[0].entry.number)
+                    await self._take_in(left.pop(0), found)
+                    await self._flush_if_full()
+                else:
+                    left.pop(0)
+            await self._batches.end()
+        finally:
+            for whole in left:
+                await whole.writer.abort()
+        for entry in admitted:
+            if entry.number not in settled:
+                self._quota.settle(entry)
+        return [entry for entry in entries if entry.number not in settled]
 
     async def _receive(
         self,
@@ -227,10 +248,7 @@ class Fetch:
             if len(found.sightings) >= SIGHTINGS:
                 await self.note_sightings(found)
             return
-        if self._failed is not None:
-            await self._keep_back(whole)
-            return
-        self._add(
+        await self._batches.add(
             whole,
             Fetched(
                 upstream_uid=entry.uid,
@@ -262,95 +280,6 @@ class Fetch:
         if stated is not None and fingerprint.was_received and stated < account.created_at:
             return stated
         return now
-
-    # --- batches --------------------------------------------------------------------------------
-
-    def _add(self, whole: Whole, fetched: Fetched) -> None:
-        if not self._batch:
-            self._batch_since = asyncio.get_running_loop().time()
-        self._batch.append((fetched, whole))
-        self._batch_octets += fetched.blob.octets
-
-    @property
-    def _batch_is_full(self) -> bool:
-        return bool(self._batch) and (
-            len(self._batch) >= BATCH_MESSAGES
-            or self._batch_octets >= BATCH_OCTETS
-            or asyncio.get_running_loop().time() - self._batch_since >= BATCH_SECONDS
-        )
-
-    async def _flush(self) -> None:
-        """Begin to make the batch durable, while the next one comes in."""
-        await self._written()
-        batch, self._batch, self._batch_octets = self._batch, [], 0
-        if batch:
-            work = self._make_durable(batch)
-            self._writing = asyncio.get_running_loop().create_task(work)
-
-    async def _make_durable(self, batch: list[tuple[Fetched, Whole]]) -> None:
-        try:
-            if self._failed is None:
-                fetched = [one for one, _ in batch]
-                await self._store.add_messages(self._account.id, fetched, at=self._clock.now())
-        except StoreUnavailable as error:
-            self._failed = error
-        except BaseException:
-            for _, whole in batch:
-                await whole.writer.abort()
-            raise
-        for _, whole in batch:
-            if self._failed is None:
-                self._quota.settle(whole.entry)
-            else:
-                await self._keep_back(whole)
-
-    async def _keep_back(self, whole: Whole) -> None:
-        self._quota.settle(whole.entry)
-        if not await self._kept.keep(self._account.name, whole):
-            self._overflows = True
-
-    async def _bring_back(
-        self, entries: list[Entry], kept: list[Entry], found: Reconciliation
-    ) -> list[Entry]:
-        """Store what was kept back, before anything is asked for; returns what is to be."""
-        if not kept:
-            return entries
-        admitted = list(self._admitted(kept))
-        left = await self._kept.take(self._account.name, admitted, self._session)
-        settled = {entry.number for entry in kept} - {entry.number for entry in admitted}
-        try:
-            while left:
-                if await self._is_ready(left[0]):
-                    whole = left.pop(0)
-                    settled.add(whole.entry.number)
-                    await self._take_in(whole, found)
-                    if self._batch_is_full:
-                        await self._flush()
-                elif self._failed is None:
-                    await left.pop(0).writer.abort()
-                else:
-                    await self._keep_back(left.pop(0))
-            await self._flush()
-            await self._written()
-        finally:
-            for whole in left:
-                await whole.writer.abort()
-        for entry in admitted:
-            if entry.number not in settled:
-                self._quota.settle(entry)
-        return [entry for entry in entries if entry.number not in settled]
-
-    async def _is_ready(self, whole: Whole) -> bool:
-        try:
-            return self._failed is None and await whole.writer.renew()
-        except StoreUnavailable as error:
-            self._failed = error
-            return False
-
-    async def _written(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            await writing
 
     async def note_sightings(self, found: Reconciliation) -> None:
         """Make durable which known messages were found so far."""
