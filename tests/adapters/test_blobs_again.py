@@ -25,6 +25,9 @@ from tests.interfaces.store_contract import NOW
 SIZES = (10, IN_MEMORY - 1, IN_MEMORY, 3 * IN_MEMORY + 17)
 """All in memory, all in the file, and a part in each."""
 
+TOGETHER = 8
+"""Files that are synced at a time at least."""
+
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
@@ -187,12 +190,12 @@ async def test_files_are_synced_many_at_a_time_and_none_is_named_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = prepared(tmp_path, ThreadRunner())
-    batch = await staged(store, 2 * ThreadRunner.at_once)
-    together = threading.Barrier(ThreadRunner.at_once)
+    batch = await staged(store, 4 * TOGETHER)
+    together = threading.Barrier(TOGETHER)
     files = 0
 
     def fsync(descriptor: int) -> None:
-        """Returns when as many others wait as may."""
+        """Returns when so many wait."""
         nonlocal files
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             files += 1
