@@ -11,7 +11,8 @@ import asyncio
 import hashlib
 import itertools
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -22,9 +23,15 @@ from proxy.interfaces.store import IN_MEMORY
 
 T = TypeVar("T")
 
+FEW = 2
+"""Files that are synced one after the other: making threads takes longer on an ordinary disk."""
+
 
 class Runner:
     """Runs what blocks. Given the function and its arguments; returns its result."""
+
+    at_once = 1
+    """How many files are synced at a time."""
 
     def __call__(self, function: Callable[..., T], *arguments: Any) -> Awaitable[T]:
         raise NotImplementedError
@@ -32,6 +39,9 @@ class Runner:
 
 class ThreadRunner(Runner):
     """On the event loop's threads."""
+
+    # A disk that takes seconds for one fsync takes about as long for many that wait together.
+    at_once = 16
 
     def __call__(self, function: Callable[..., T], *arguments: Any) -> Awaitable[T]:
         return asyncio.get_running_loop().run_in_executor(None, function, *arguments)
@@ -80,8 +90,8 @@ class Blobs:
         self.lock = asyncio.Lock()
         self.lost: set[bytes] = set()
         """Digests of blobs found missing or damaged and not yet replaced."""
-        self.staged: dict[bytes, list[BlobWriter]] = {}
-        """Received whole, not yet durable."""
+        self.staged: dict[int, BlobWriter] = {}
+        """Received whole, not yet durable; by `Blob.number`."""
         self._numbers = itertools.count()
         self._folders: set[Path] = set()
         """Folders whose own entry this process knows to be on disk."""
@@ -102,44 +112,47 @@ class Blobs:
         return blob_path(self.folder, digest)
 
     def writer(self) -> BlobWriter:
-        return BlobWriter(self, self.temporary / f"{next(self._numbers)}")
+        return BlobWriter(self, next(self._numbers))
 
-    async def make_durable(self, digests: Iterable[bytes]) -> None:
-        """Put staged blobs in their places, on disk; one is used up for each digest.
+    async def make_durable(self, blobs: Collection[Blob], *, keep: bool = False) -> None:
+        """Put staged blobs in their places, on disk; they are used up, whatever comes of it.
 
         A file that is there already is replaced by its equal, since nobody knows it is undamaged.
+        With `keep` they stay staged until `let_go`, so that they can be added again.
 
         Raises:
             OSError: some are not; what is in its place already does no harm.
         """
-        writers = [(digest, self._take(digest)) for digest in digests]
         try:
-            await self.run(self._write, writers)
+            await self.run(self._write, [self.staged[blob.number] for blob in blobs])
         finally:
-            for _, writer in writers:
-                writer.discard()
-        self.lost.difference_update(digest for digest, _ in writers)
+            if not keep:
+                self.let_go(blobs)
+        self.lost.difference_update(blob.digest for blob in blobs)
 
-    def _take(self, digest: bytes) -> BlobWriter:
-        waiting = self.staged[digest]
-        writer = waiting.pop()
-        if not waiting:
-            del self.staged[digest]
-        return writer
+    def let_go(self, blobs: Iterable[Blob]) -> None:
+        """These are in their places, or not wanted any more."""
+        for blob in blobs:
+            self.staged.pop(blob.number).discard()
 
-    def _write(self, writers: list[tuple[bytes, BlobWriter]]) -> None:
+    def _write(self, writers: Sequence[BlobWriter]) -> None:
         folders: set[Path] = set()
-        for digest, writer in writers:
-            path = self.path(digest)
-            if path.parent not in self._folders:
-                # That it exists does not mean that it outlives a power failure.
-                path.parent.mkdir(mode=0o700, exist_ok=True)
-                folders.add(self.folder)
-            writer.write_out()
-            os.replace(writer.temporary, path)
-            folders.add(path.parent)
-        for folder in folders:
-            _sync_folder(folder)
+        try:
+            for writer in writers:
+                folder = self.path(writer.digest).parent
+                if folder not in self._folders:
+                    # That it exists does not mean that it outlives a power failure.
+                    folder.mkdir(mode=0o700, exist_ok=True)
+                    folders.add(self.folder)
+                folders.add(folder)
+            _together(BlobWriter.write_out, writers, self.run.at_once)
+            for writer in writers:
+                writer.rename(self.path(writer.digest))
+            _together(_sync_folder, list(folders), self.run.at_once)
+        except BaseException:
+            for writer in writers:
+                writer.step_back()
+            raise
         self._folders |= folders
 
     def open(self, digest: bytes, octets: int) -> BlobReader:
@@ -181,20 +194,27 @@ class Blobs:
 class BlobWriter:
     """See `interfaces.store.BlobWriter`."""
 
-    def __init__(self, blobs: Blobs, temporary: Path) -> None:
-        self.temporary = temporary
+    def __init__(self, blobs: Blobs, number: int) -> None:
         self.octets = 0
+        self.digest = b""
+        """Once all octets are in."""
         self._blobs = blobs
+        self._number = number
         self._memory = bytearray()
+        """Octets that are not in the file, or were not before it was written out."""
+        self._spilled = 0
+        """Octets that are in the file alone."""
         self._file: BinaryIO | None = None
-        self._digest = hashlib.sha256()
+        self._temporary = blobs.temporary / f"{number}"
+        self._place = self._temporary
+        """Where the file is."""
+        self._hash = hashlib.sha256()
         # A message starts at the start of a line.
         self._last = b"\r\n"
         self._dots = False
-        self._finished: bytes | None = None
 
     async def write(self, data: bytes) -> None:
-        self._digest.update(data)
+        self._hash.update(data)
         if not self._dots:
             seam = self._last + data
             self._dots = b"\r\n." in seam
@@ -210,44 +230,88 @@ class BlobWriter:
             await to_the_end(self._blobs.run(self._append, data))
         except OSError as error:
             raise StoreUnavailable(str(error)) from error
+        self._spilled += len(data)
 
     def _append(self, data: bytes | bytearray) -> None:
         if self._file is None:
-            self._file = _create(self.temporary)
-        self._file.write(data)
+            self._file = _create(self._temporary)
+            self._place = self._temporary
+        _write_all(self._file, data)
 
     async def finish(self) -> Blob:
-        digest = self._finished = self._digest.digest()
-        self._blobs.staged.setdefault(digest, []).append(self)
-        return Blob(digest, self.octets, self._dots)
+        self.digest = self._hash.digest()
+        self._blobs.staged[self._number] = self
+        return Blob(self.digest, self.octets, self._dots, self._number)
 
     async def abort(self) -> None:
-        if self._finished is not None:
-            waiting = self._blobs.staged.get(self._finished, [])
-            if self in waiting:
-                waiting.remove(self)
-            if not waiting:
-                self._blobs.staged.pop(self._finished, None)
+        self._blobs.staged.pop(self._number, None)
         self.discard()
 
+    async def renew(self) -> bool:
+        try:
+            return await to_the_end(self._blobs.run(self._renew))
+        except OSError as error:
+            raise StoreUnavailable(str(error)) from error
+
+    def _renew(self) -> bool:
+        """What a failed fsync has left unwritten counts as written ever after: every octet is
+        written anew, the same where it is."""
+        if not self._spilled:
+            return True
+        found, left = hashlib.sha256(), self._spilled
+        try:
+            self._file = file = open(self._place, "r+b", buffering=0)  # noqa: SIM115
+        except FileNotFoundError:
+            return False
+        while left:
+            try:
+                part = file.read(min(left, IN_MEMORY))
+            except OSError:
+                return False
+            if not part:
+                return False
+            found.update(part)
+            left -= len(part)
+            file.seek(-len(part), os.SEEK_CUR)
+            _write_all(file, part)
+        found.update(self._memory)
+        return found.digest() == self.digest
+
     def write_out(self) -> None:
-        """Have every octet in the temporary file, on disk."""
+        """Have every octet in the file, on disk."""
         self._append(self._memory)
         assert self._file is not None  # noqa: S101 - _append has opened it
-        self._file.flush()
         os.fsync(self._file.fileno())
-        self._file.close()
+        self._close()
+
+    def rename(self, path: Path) -> None:
+        os.replace(self._place, path)
+        self._place = path
+
+    def step_back(self) -> None:
+        """It was not made durable, and may be tried again. What memory has takes no room on the
+        disk meanwhile."""
+        self._close()
+        if not self._spilled:
+            self._unlink()
 
     def discard(self) -> None:
         """Let go of memory and of the temporary file."""
         self._memory = bytearray()
-        if self._file is not None:
+        self._close()
+        self._unlink()
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
             with suppress(OSError):
-                self._file.close()
-            self._file = None
-            # One that stays is swept at the next start.
-            with suppress(OSError):
-                self.temporary.unlink()
+                file.close()
+
+    def _unlink(self) -> None:
+        # One that stays is swept at the next start.
+        with suppress(OSError):
+            self._temporary.unlink(missing_ok=True)
+        self._place = self._temporary
 
 
 class BlobReader:
@@ -269,7 +333,31 @@ class BlobReader:
 
 def _create(path: Path) -> BinaryIO:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    return os.fdopen(descriptor, "wb")
+    return open(descriptor, "wb", buffering=0)
+
+
+def _write_all(file: BinaryIO, data: bytes | bytearray) -> None:
+    """To a file without a buffer, which may take a part at a time."""
+    with memoryview(data) as view:
+        written = 0
+        while written < len(view):
+            written += file.write(view[written:])
+
+
+def _together(function: Callable[[T], None], items: Sequence[T], at_once: int) -> None:
+    """Each of them, so many at a time; returns when none is under way any more, also if one fails.
+
+    Raises:
+        OSError: the first that failed.
+    """
+    if at_once == 1 or len(items) <= FEW:
+        for item in items:
+            function(item)
+        return
+    with ThreadPoolExecutor(min(at_once, len(items)), "blobs") as threads:
+        done = [threads.submit(function, item) for item in items]
+    for each in done:
+        each.result()
 
 
 def _sync_folder(folder: Path) -> None:

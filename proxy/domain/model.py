@@ -228,6 +228,8 @@ class Blob:
     digest: bytes
     octets: int
     dots: bool
+    number: int = field(default=0, compare=False)
+    """Of the writer that has them, unique in the process."""
 
 
 @dataclass(frozen=True, slots=True)

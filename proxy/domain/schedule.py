@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.domain.errors import Permanent, ProxyError, UpstreamBusy
+from proxy.domain.errors import Permanent, ProxyError, UpstreamBusy, UpstreamUnusable
 from proxy.domain.policy import HOUR, MINUTE
 
 FIRST_RETRY = 30.0
@@ -10,6 +10,12 @@ FIRST_RETRY = 30.0
 FIRST_RETRY_REFUSED = 5 * MINUTE
 """Seconds after a refusal: providers lock accounts after a few wrong passwords."""
 LONGEST_RETRY = HOUR
+
+LOGIN_RETRY = 30.0
+"""Seconds between two tries that logins of devices ask for while syncs of an account fail, or a
+host cannot be reached: who looks for mail gets it soon after it is to be had again."""
+LOGIN_RETRY_BUSY = 5 * MINUTE
+"""The same at most, where upstream says "not now" and names no time."""
 
 INTERVALS = tuple(minutes * MINUTE for minutes in (1, 2, 3, 5, 10, 15, 20, 30))
 """What providers set as the least time between two logins."""
@@ -28,6 +34,20 @@ def retry_delay(error: ProxyError, failures: int, draw: float) -> float:
     if isinstance(error, UpstreamBusy) and error.retry_after is not None:
         return max(delay, error.retry_after)
     return delay
+
+
+def login_retry_delay(error: ProxyError, delay: float, *, shown: bool) -> float:
+    """Seconds until a login of a device may have it tried again; the background waits for `delay`.
+
+    `shown`: upstream may have seen the password. What it then refuses is not asked again and again
+    by an eager mail program, lest the provider lock the account. Times that it names are kept.
+    """
+    if isinstance(error, Permanent):
+        harmless = isinstance(error, UpstreamUnusable) and not shown
+        return min(delay, LOGIN_RETRY) if harmless else delay
+    if isinstance(error, UpstreamBusy):
+        return min(delay, max(LOGIN_RETRY_BUSY, error.retry_after or 0.0))
+    return min(delay, LOGIN_RETRY)
 
 
 def learnt_interval(known: float, since_login: float | None, stated: float | None) -> float:

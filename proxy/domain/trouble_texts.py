@@ -68,9 +68,12 @@ def consent_needed(account: Account, declared: DeclaredAccount) -> Telling:
 def no_sync(account: Account, server: UpstreamServer) -> Telling:
     name = name_of(account.name)
     since = f"since {when(account.synced_at)}" if account.synced_at else "at all so far"
+    failed = f"get mail of {name} from {_host(server)}"
+    if account.failure_kind == "StoreUnavailable":
+        failed = f"keep new mail of {name} on its own disk"
     return telling(
         f"No new mail for {name} for a day",
-        f"The proxy could not get mail of {name} from {_host(server)} {since}. It goes on trying; "
+        f"The proxy could not {failed} {since}. It goes on trying; "
         "the mail that is here already stays.",
         _said(account.failure),
         "If that lasts, on the computer that runs the proxy:",

@@ -47,7 +47,17 @@ class BlobWriter(Protocol):
         """All octets are in."""
 
     async def abort(self) -> None:
-        """Forget what was written. Harmless after `finish` and `Store.add_messages`."""
+        """Forget what was written. Harmless after `finish` and `Store.add_messages`; where that
+        has failed, this or `renew` has to follow."""
+
+    async def renew(self) -> bool:
+        """After `Store.add_messages` has failed: have the octets ready to be added again.
+
+        False: they are not all there any more.
+
+        Raises:
+            StoreUnavailable: not now.
+        """
 
 
 class BlobReader(Protocol):

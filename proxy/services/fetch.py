@@ -17,6 +17,8 @@ from proxy.domain.trouble import TOO_LARGE
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
+from proxy.services.batches import Batches
+from proxy.services.kept_back import KeptBack, Whole
 from proxy.services.quota import OutOfRoom, Quota, quota_of
 from proxy.services.room import Room
 from proxy.services.sync_memory import LEFT_OUT_FOR, SyncMemory
@@ -49,6 +51,7 @@ class Fetch:
         memory: SyncMemory,
         max_message_size: int,
         room: Room,
+        kept: KeptBack,
         *,
         hide_returned: bool,
     ) -> None:
@@ -64,12 +67,7 @@ class Fetch:
         self._limit = max_message_size
         self._room = room
         self._quota = Quota(room, memory, None)
-        self._fetched: list[Fetched] = []
-        self._entries: list[Entry] = []
-        """Of the batch."""
-        self._batch_octets = 0
-        self._batch_since = 0.0
-        self._writing: asyncio.Task[None] | None = None
+        self._batches = Batches(store, clock, account, kept, self._settle)
         self.messages = 0
         self.octets = 0
         """Both of what came whole."""
@@ -93,18 +91,31 @@ class Fetch:
         """RETR all that is to be fetched and for which there is room.
 
         Raises:
-            UpstreamUnreachable, StoreUnavailable: what had come whole before is kept.
+            UpstreamUnreachable: what had come whole before is kept.
+            StoreUnavailable: what came whole and is not durable is kept back for the next sync.
         """
+        try:
+            await self._run(found)
+        except UpstreamUnreachable as error:
+            if self._batches.failed is not None:
+                raise self._batches.failed from error
+            raise
+        if self._batches.failed is not None:
+            raise self._batches.failed
+
+    async def _run(self, found: Reconciliation) -> None:
         entries = [entry for entry in found.fetch if not self._is_left_out(entry)]
-        self.expected = len(entries)
+        kept = await self._batches.kept.listed(self._account.name, entries)
         if not entries:
             return
         self._quota = await quota_of(self._account, self._store, self._room, self._memory)
         # What sessions have broken over comes last, so that it holds up nothing else.
         entries.sort(key=self._memory.times_broken)
         now = asyncio.get_running_loop().time
-        waiting_since = now()
         try:
+            entries = await self._bring_back(entries, kept, found)
+            self.expected = len(entries)
+            waiting_since = now()
             async with aclosing(self._session.retrieve(self._admitted(entries))) as transfers:
                 async for transfer in transfers:
                     if isinstance(transfer, Refused):
@@ -112,8 +123,9 @@ class Fetch:
                         self._quota.settle(transfer.entry)
                     elif isinstance(transfer, Began):
                         await self._receive(transfer.entry, transfers, found, waiting_since)
-                        if self._batch_is_full:
-                            await self._flush()
+                        await self._flush_if_full()
+                    if self._batches.overflow:
+                        break
                     waiting_since = now()
         except OutOfRoom:
             self.broken_off = True
@@ -131,17 +143,16 @@ class Fetch:
             raise
         finally:
             try:
-                await self._flush()
+                await self._batches.end()
             finally:
-                try:
-                    await self._written()
-                finally:
-                    self._quota.close()
+                self._quota.close()
             await self.note_sightings(found)
 
     def _admitted(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Small ones may find room where a large one did not."""
         for entry in entries:
+            if self._batches.failed is not None:
+                return
             if why := self._quota.admit(entry):
                 self.waiting.append(_unfetched(entry, why))
             else:
@@ -160,6 +171,39 @@ class Fetch:
         self._memory.leave_out(entry, why, self._store.ran, seconds)
         self._observer.observe(MessageSkipped(self._account.name, entry.uid, entry.octets, why))
 
+    async def _flush_if_full(self) -> None:
+        if self._batches.reaches(BATCH_MESSAGES, BATCH_OCTETS, BATCH_SECONDS):
+            await self._batches.flush()
+
+    def _settle(self, entry: Entry) -> None:
+        self._quota.settle(entry)
+
+    async def _bring_back(
+        self, entries: list[Entry], kept: list[Entry], found: Reconciliation
+    ) -> list[Entry]:
+        """Store what was kept back, before anything is asked for; returns what is to be."""
+        if not kept:
+            return entries
+        admitted = list(self._admitted(kept))
+        settled = {entry.number for entry in kept} - {entry.number for entry in admitted}
+        left = await self._batches.kept.take(self._account.name, admitted, self._session)
+        try:
+            while left:
+                if await self._batches.renew(left[0]):
+                    settled.add(left[0].entry.number)
+                    await self._take_in(left.pop(0), found)
+                    await self._flush_if_full()
+                else:
+                    left.pop(0)
+            await self._batches.end()
+        finally:
+            for whole in left:
+                await whole.writer.abort()
+        for entry in admitted:
+            if entry.number not in settled:
+                self._quota.settle(entry)
+        return [entry for entry in entries if entry.number not in settled]
+
     async def _receive(
         self,
         entry: Entry,
@@ -167,7 +211,7 @@ class Fetch:
         found: Reconciliation,
         waiting_since: float,
     ) -> None:
-        """Take one message whole and put it into the batch, unless the store has it already."""
+        """Take one message whole."""
         writer = self._store.new_blob()
         fingerprint = Fingerprint()
         octets = 0
@@ -194,16 +238,21 @@ class Fetch:
         self.messages += 1
         self.octets += blob.octets
         self._observer.observe(MessageFetched(self._account.name, blob.octets, seconds))
+        await self._take_in(Whole(entry, blob, fingerprint, writer), found)
+
+    async def _take_in(self, whole: Whole, found: Reconciliation) -> None:
+        """Put it into the batch, unless the store has it already."""
+        entry, blob, fingerprint = whole.entry, whole.blob, whole.fingerprint
         verdict, message_id = found.judge_octets(entry, blob.digest, fingerprint)
         if verdict is Verdict.HELD:
-            await writer.abort()
+            await whole.writer.abort()
             self._quota.settle(entry)
             if len(found.sightings) >= SIGHTINGS:
                 await self.note_sightings(found)
             return
         received_at, dated = self._arrival(fingerprint)
-        self._add(
-            entry,
+        await self._batches.add(
+            whole,
             Fetched(
                 upstream_uid=entry.uid,
                 upstream_octets=entry.octets,
@@ -240,46 +289,6 @@ class Fetch:
         if sure and stated is not None and stated < account.created_at:
             return stated, True
         return now, False
-
-    # --- batches --------------------------------------------------------------------------------
-
-    def _add(self, entry: Entry, fetched: Fetched) -> None:
-        if not self._fetched:
-            self._batch_since = asyncio.get_running_loop().time()
-        self._fetched.append(fetched)
-        self._entries.append(entry)
-        self._batch_octets += fetched.blob.octets
-
-    @property
-    def _batch_is_full(self) -> bool:
-        return bool(self._fetched) and (
-            len(self._fetched) >= BATCH_MESSAGES
-            or self._batch_octets >= BATCH_OCTETS
-            or asyncio.get_running_loop().time() - self._batch_since >= BATCH_SECONDS
-        )
-
-    async def _flush(self) -> None:
-        """Begin to make the batch durable, while the next one comes in.
-
-        Raises:
-            StoreUnavailable: the batch before could not be.
-        """
-        await self._written()
-        fetched, self._fetched, self._batch_octets = self._fetched, [], 0
-        entries, self._entries = self._entries, []
-        if fetched:
-            work = self._make_durable(fetched, entries)
-            self._writing = asyncio.get_running_loop().create_task(work)
-
-    async def _make_durable(self, fetched: list[Fetched], entries: list[Entry]) -> None:
-        await self._store.add_messages(self._account.id, fetched, at=self._clock.now())
-        for entry in entries:
-            self._quota.settle(entry)
-
-    async def _written(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            await writing
 
     async def note_sightings(self, found: Reconciliation) -> None:
         """Make durable which known messages were found so far."""

@@ -24,6 +24,7 @@ from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
 from proxy.services.doubts import Doubts
 from proxy.services.fetch import Fetch
+from proxy.services.kept_back import KeptBack
 from proxy.services.room import Room
 from proxy.services.sync_memory import Mark, SyncMemory
 from proxy.services.timekeeper import Timekeeper
@@ -57,6 +58,7 @@ class AccountSync:
         max_message_size: int,
         memory: SyncMemory,
         room: Room,
+        kept: KeptBack,
         retr_hides: bool = False,
         hide_returned: bool = False,
     ) -> None:
@@ -83,6 +85,7 @@ class AccountSync:
             memory,
             max_message_size,
             room,
+            kept,
             hide_returned=hide_returned,
         )
 

@@ -55,7 +55,11 @@ class AccountState:
     memory: SyncMemory = field(default_factory=SyncMemory)
     synced_at: float | None = None
     not_before: float = 0.0
-    """Back-off after a failure."""
+    """Back-off of the background after a failure of upstream's."""
+    logins_not_before: float = 0.0
+    """The same for syncs that logins of devices ask for; never later."""
+    store_not_before: float = 0.0
+    """Likewise for these, after a failure of the store's."""
     failures: int = 0
     progress: int = 0
     """Messages that the last session brought."""
@@ -68,6 +72,20 @@ class AccountState:
 
     set_delay: float = 0.0
     """The same, as the configuration says."""
+
+    def holds_logins(self, now: float) -> bool:
+        """Whether a sync that a login asks for has to wait after a failure."""
+        return now < max(min(self.not_before, self.logins_not_before), self.store_not_before)
+
+    def upstream_is_well(self) -> None:
+        """No back-off."""
+        self.failures, self.not_before = 0, 0.0
+
+    def until_login(self, now: float) -> float:
+        """Seconds until upstream takes another login."""
+        if self.logged_in_at is None:
+            return 0.0
+        return max(self.logged_in_at + self.login_delay - now, 0.0)
 
     @property
     def login_delay(self) -> float:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.errors import (
     ProxyError,
+    StoreUnavailable,
     Temporary,
     UpstreamBusy,
     UpstreamRefusedLogin,
@@ -26,11 +27,18 @@ from proxy.domain.login_name import canonical
 from proxy.domain.model import Account, Credentials
 from proxy.domain.policy import AccountPolicy
 from proxy.domain.providers import hides_retrieved
-from proxy.domain.schedule import learnt_interval, next_interval, retry_delay
+from proxy.domain.schedule import (
+    LOGIN_RETRY,
+    learnt_interval,
+    login_retry_delay,
+    next_interval,
+    retry_delay,
+)
 from proxy.interfaces.observer import ID_OCTETS, Observer, work_id
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
 from proxy.services.account_login import AccountLogin
+from proxy.services.kept_back import KeptBack
 from proxy.services.room import Room
 from proxy.services.sync import AccountSync
 from proxy.services.sync_run import AccountState, SyncRun
@@ -73,6 +81,7 @@ class Syncs:
     ) -> None:
         self._room = room
         self._timekeeper = timekeeper
+        self._kept = KeptBack()
         self._login = login
         self._world = world
         self._store = store
@@ -93,17 +102,19 @@ class Syncs:
     # --- for the faces and the operator ---------------------------------------------------------
 
     def freshen(self, name: str, credentials: Credentials) -> SyncRun | None:
-        """A sync if one is due by `max_age` and the back-off; the one under way if there is one."""
+        """A sync if one is due by `max_age` and may be tried; the one under way if there is one."""
         run = self._runs.get(canonical(name))
         if run is not None:
             return run
         state = self._states.get(name)
         now = asyncio.get_running_loop().time()
-        max_age = self._directory.policy(name).sync.max_age
+        policy = self._directory.policy(name)
         if state is not None:
-            wait = max(max_age, state.login_delay)
+            wait = max(policy.sync.max_age, state.login_delay)
             fresh = state.synced_at is not None and now - state.synced_at < wait
-            if fresh or now < state.not_before:
+            if fresh or state.holds_logins(now):
+                return None
+            if now < state.not_before and not self.places.may_try(policy.upstream.host):
                 return None
         return self.start(name, credentials)
 
@@ -161,7 +172,8 @@ class Syncs:
         """A person has done something about it: no back-off, and no token of before."""
         self._login.forget(name)
         state = self._states[name]
-        state.failures, state.not_before = 0, 0.0
+        state.upstream_is_well()
+        state.store_not_before = 0.0
         self.follow_directory()
         self.start(name, credentials)
 
@@ -219,6 +231,7 @@ class Syncs:
         """The account is gone, or another one."""
         self._states.pop(name, None)
         self._login.forget(name)
+        self.spawn(self._kept.forget(name))
 
     def retry_in(self, name: str) -> float:
         """Seconds of back-off left."""
@@ -331,9 +344,7 @@ class Syncs:
         result = replace(result, fetched=result.fetched + before)
         self._observer.observe(result)
         state.synced_at = asyncio.get_running_loop().time()
-        state.failures = 0
-        state.not_before = 0.0
-        self.places.reached(policy.upstream.host)
+        state.upstream_is_well()
         if result.fetched >= FOLLOW_UP and not state.login_delay:
             self.spawn(self._follow_up(name, policy, run.credentials))
         return result
@@ -360,6 +371,8 @@ class Syncs:
             )
         finally:
             run.shown |= memory.shown
+            if run.shown:
+                self.places.reached(server.host)
         state.logged_in_at = asyncio.get_running_loop().time()
         try:
             declared = self._directory.declared(name) is not None
@@ -385,6 +398,7 @@ class Syncs:
                 hide_returned=policy.smtp.returned_copies == "hide",
                 memory=state.memory,
                 room=self._room,
+                kept=self._kept,
             )
             run.progress = lambda: (sync.progress, sync.to_fetch)
             try:
@@ -407,25 +421,39 @@ class Syncs:
         changed = isinstance(error, UpstreamRefusedLogin) and not self._directory.declared(name)
         delay = 0.0
         if account is not None and not changed:
-            state = self._states[account.name]
-            state.failures += 1
-            if isinstance(error, UpstreamBusy) and error.too_often:
-                await self._learn_delay(account, state, error)
-            delay = retry_delay(error, state.failures, self._world.entropy.uniform(0.0, 1.0))
-            state.not_before = asyncio.get_running_loop().time() + delay
-            if isinstance(error, UpstreamUnreachable) and not run.shown:
-                self.places.could_not_reach(self._directory.policy(name).upstream.host, delay)
+            delay = await self._hold_back(account, run, error)
             with suppress(ProxyError):
                 await self._store.note_sync(
                     account.id,
                     at=self._world.clock.now(),
-                    failure=str(error) or type(error).__name__,
+                    failure=_said(error),
                     failure_kind=type(error).__name__,
                 )
         self._observer.observe(
             SyncFailed(name if account else "", type(error).__name__, str(error), delay)
         )
         run.fail(error)
+
+    async def _hold_back(self, account: Account, run: SyncRun, error: ProxyError) -> float:
+        """Have the next tries wait; returns for how many seconds the background does so."""
+        state = self._states[account.name]
+        now = asyncio.get_running_loop().time()
+        if isinstance(error, StoreUnavailable):
+            # No fault of upstream's: the next sync is made when it would have been anyway.
+            state.upstream_is_well()
+            state.store_not_before = now + max(LOGIN_RETRY, state.until_login(now))
+            return 0.0
+        state.failures += 1
+        if isinstance(error, UpstreamBusy) and error.too_often:
+            await self._learn_delay(account, state, error)
+        draw = self._world.entropy.uniform(0.0, 1.0)
+        until_login = state.until_login(now)
+        delay = max(retry_delay(error, state.failures, draw), until_login)
+        soonest = max(login_retry_delay(error, delay, shown=run.shown), until_login)
+        state.not_before, state.logins_not_before = now + delay, now + soonest
+        if isinstance(error, UpstreamUnreachable) and not run.shown:
+            self.places.could_not_reach(self._directory.policy(account.name).upstream.host, delay)
+        return delay
 
     async def _learn_delay(
         self, account: Account, state: AccountState, error: UpstreamBusy
@@ -456,3 +484,9 @@ class Syncs:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _said(error: ProxyError) -> str:
+    """What `status` tells of it: whose fault it is, where it is not upstream's."""
+    text = str(error) or type(error).__name__
+    return f"the proxy's own store: {text}" if isinstance(error, StoreUnavailable) else text

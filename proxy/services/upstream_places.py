@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from proxy.domain.policy import AccountPolicy
+from proxy.domain.schedule import LOGIN_RETRY
 
 GUESS_PAUSE = 30.0
 """Seconds at most that a host which could not be reached is not asked about passwords: it may be
@@ -22,6 +23,7 @@ class UpstreamPlaces:
         self._hosts: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._guesses: dict[tuple[str, bool], asyncio.Semaphore] = {}
         self._away: dict[str, float] = {}
+        self._tried: dict[str, float] = {}
 
     @asynccontextmanager
     async def turn(self, policy: AccountPolicy) -> AsyncIterator[None]:
@@ -59,10 +61,22 @@ class UpstreamPlaces:
 
     def reached(self, host: str) -> None:
         self._away.pop(host, None)
+        self._tried.pop(host, None)
 
     def is_away(self, host: str) -> bool:
         """Whether it could not be reached a moment ago."""
         return _now() < self._away.get(host, 0.0)
+
+    def may_try(self, host: str) -> bool:
+        """Whether a login may have this host tried before the back-off is over; if so, it does.
+
+        While a host cannot be reached, all accounts share one such try.
+        """
+        now = _now()
+        if host in self._away and now < max(self._away[host], self._tried.get(host, 0.0)):
+            return False
+        self._tried[host] = now + LOGIN_RETRY
+        return True
 
 
 def _now() -> float:

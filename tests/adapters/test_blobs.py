@@ -20,7 +20,7 @@ from proxy.adapters import blobs
 from proxy.adapters.blobs import Blobs, InlineRunner
 from proxy.adapters.store import SqliteStore, open_store
 from proxy.domain.errors import StoreUnavailable
-from proxy.domain.model import Account
+from proxy.domain.model import Account, Fetched
 from tests.interfaces.store_contract import NOW, add, fetched
 
 
@@ -55,7 +55,7 @@ def test_octets_are_the_same_however_they_are_split(pieces: list[bytes]) -> None
         assert blob.digest == hashlib.sha256(whole).digest()
         assert blob.octets == len(whole)
         assert blob.dots == any(line.startswith(b".") for line in whole.split(b"\r\n"))
-        await store.make_durable([blob.digest])
+        await store.make_durable([blob])
         reader = store.open(blob.digest, blob.octets)
         assert reader.read(len(whole) + 1) == whole
         reader.close()
@@ -114,11 +114,14 @@ async def test_files_are_synced_before_they_are_named_and_named_before_their_fol
 async def test_a_full_disk_under_a_blob_stores_nothing_and_leaves_nothing(
     store: SqliteStore, alice: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    one = await fetched(store, b"x" * size)
+    writer = store.new_blob()
+    await writer.write(b"x" * size)
+    one = Fetched("uid", size, await writer.finish(), None, None, NOW)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full_disk)
         with pytest.raises(StoreUnavailable):
             await store.add_messages(alice.id, [one], at=NOW)
+    await writer.abort()
     assert await store.messages(alice.id) == ()
     assert [p for p in (tmp_path / "blobs").rglob("*") if p.is_file()] == []
     await add(store, alice, b"x" * size)

@@ -6,12 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.domain.errors import UpstreamBusy, UpstreamRefusedLogin, UpstreamUnreachable
+from proxy.domain.errors import (
+    ConsentNeeded,
+    ProxyError,
+    UpstreamBusy,
+    UpstreamRefusedLogin,
+    UpstreamUnreachable,
+    UpstreamUnusable,
+)
 from proxy.domain.schedule import (
     FIRST_RETRY,
     FIRST_RETRY_REFUSED,
+    LOGIN_RETRY,
+    LOGIN_RETRY_BUSY,
     LONGEST_RETRY,
     learnt_interval,
+    login_retry_delay,
     next_interval,
     retry_delay,
 )
@@ -33,6 +43,26 @@ def test_a_refused_password_is_tried_less_often_than_a_broken_line() -> None:
 
 def test_what_upstream_asked_for_is_the_least() -> None:
     assert retry_delay(UpstreamBusy("later", retry_after=900), 1, 0) == 900
+
+
+@pytest.mark.parametrize(
+    ("error", "shown", "delay", "expected"),
+    [
+        (UpstreamUnreachable(), False, 3600.0, LOGIN_RETRY),
+        (UpstreamUnreachable(), True, 3600.0, LOGIN_RETRY),
+        (UpstreamUnusable(), False, 3600.0, LOGIN_RETRY),
+        (UpstreamUnusable(), True, 3600.0, 3600.0),
+        (UpstreamRefusedLogin(), True, 3600.0, 3600.0),
+        (ConsentNeeded(), False, 3600.0, 3600.0),
+        (UpstreamBusy("later"), True, 60.0, 60.0),
+        (UpstreamBusy("later"), True, 3600.0, LOGIN_RETRY_BUSY),
+        (UpstreamBusy("later", retry_after=900), True, 3600.0, 900.0),
+    ],
+)
+def test_a_login_may_have_it_tried_sooner_where_that_does_no_harm(
+    error: ProxyError, shown: bool, delay: float, expected: float
+) -> None:
+    assert login_retry_delay(error, delay, shown=shown) == expected
 
 
 @pytest.mark.parametrize(("draw", "expected"), [(0.0, 270), (0.5, 300)])

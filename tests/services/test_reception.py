@@ -171,7 +171,7 @@ async def check(spooled: Blobs, received: Received, upstream: bytes, mail: bytes
     check_wire(upstream)
     assert unstuffed(upstream) == expected
     blob = await received.copy()
-    await spooled.make_durable([blob.digest])
+    await spooled.make_durable([blob])
     kept = spooled.open(blob.digest, blob.octets)
     try:
         check_copy(kept.read(10**6), expected)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 from proxy.adapters.store import SqliteStore
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.facts import SyncFailed, SyncFinished
-from proxy.domain.model import Account, Credentials
+from proxy.domain.model import Account, Blob, Credentials
 from proxy.domain.policy import Octets, StorePolicy
 from proxy.domain.room import ACCOUNT_FULL, NO_ROOM
 from proxy.domain.survey import Space
@@ -224,8 +224,8 @@ async def test_a_store_that_fails_keeps_no_room_for_what_it_did_not_take(
         assert isinstance(home.store, SqliteStore)
         make_durable = home.store._blobs.make_durable
 
-        async def fails(digests: Iterable[bytes]) -> None:
-            await make_durable(digests)
+        async def fails(blobs: Collection[Blob], *, keep: bool) -> None:
+            await make_durable(blobs, keep=keep)
             raise OSError("an I/O error")
 
         with monkeypatch.context() as broken:

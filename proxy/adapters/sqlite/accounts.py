@@ -183,7 +183,7 @@ class AccountsAndDevices(PeopleInMemory):
         account_id, at = row[0], row[-1]
         async with self._blobs.lock:
             with storage_errors():
-                await self._blobs.make_durable([notice.digest])
+                await self._blobs.make_durable([notice])
             try:
                 async with self._change_people(account_id, account=account_id) as change:
                     others = await change.fetch(

@@ -106,9 +106,10 @@ class Messages:
         await to_the_end(self._add_messages(account_id, fetched, at))
 
     async def _add_messages(self, account_id: int, fetched: Sequence[Fetched], at: float) -> None:
+        blobs = [one.blob for one in fetched]
         async with self._blobs.lock:
             with storage_errors():
-                await self._blobs.make_durable([f.blob.digest for f in fetched])
+                await self._blobs.make_durable(blobs, keep=True)
             async with self._database.transaction(account=account_id) as change:
                 new = [one for one in fetched if one.repairs is None]
                 uids = await free_uids(
@@ -127,6 +128,7 @@ class Messages:
                     "UPDATE message SET blob_lost = 0 WHERE digest = ? AND blob_lost",
                     [(one.blob.digest,) for one in fetched],
                 )
+            self._blobs.let_go(blobs)
 
     async def _mark_had(
         self,

@@ -71,7 +71,7 @@ class OwnMessages:
     ) -> int:
         async with self._blobs.lock:
             with storage_errors():
-                await self._blobs.make_durable([blob.digest])
+                await self._blobs.make_durable([blob])
             async with self._database.transaction(account=account_id, device=but_not_for) as change:
                 message_id = await insert_own(change, account_id, blob, at)
                 if but_not_for is not None:

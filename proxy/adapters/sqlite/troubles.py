@@ -55,7 +55,7 @@ class Troubles:
     ) -> None:
         async with self._blobs.lock:
             with storage_errors():
-                await self._blobs.make_durable([notice.digest])
+                await self._blobs.make_durable([notice])
             async with self._database.transaction(account=account_id) as change:
                 message_id = await insert_own(change, account_id, notice, at)
                 await change.execute(_INSERT, (account_id, *given, message_id))
