@@ -204,6 +204,8 @@ class KnownMessage:
     upstream: Upstream
     blob_kept: bool
     """False once the blob is purged, or found missing or damaged."""
+    deleting: bool = False
+    """Our own DELE was about to be sent, and it is not known what came of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,9 @@ def plan_sync(listing: Listing, known: Sequence[KnownMessage]) -> Plan:
     if missing:
         doubtful, unknown = sorted(doubtful + unknown, key=lambda entry: entry.number), []
     expected = sum(message.upstream is Upstream.PRESENT for message in known)
-    suspicious = not listing.sound or 2 * len(missing) > expected
+    # What our own DELE may have taken away is missed by nobody.
+    ours = sum(message.deleting for message in missing)
+    suspicious = not listing.sound or 2 * (len(missing) - ours) > expected - ours
     return Plan(unknown, repair, doubtful, same, unclaimed, suspicious)
 
 

@@ -254,7 +254,10 @@ class Syncing(Protocol):
         by_retr: bool = False,
     ) -> None:
         """Apply what a listing told: messages that left, perhaps by our own RETR, and messages
-        found under another name, size or state."""
+        found under another name, size or state.
+
+        What left after `note_deleting` was deleted by us, and by nobody else.
+        """
 
     async def note_keeps_retrieved(self, account_id: int) -> None: ...
 
@@ -268,6 +271,12 @@ class Syncing(Protocol):
 
     async def is_intact(self, digest: bytes) -> bool:
         """Re-read the blob and compare. A missing or damaged one is marked to be fetched again."""
+
+    async def note_deleting(self, message_ids: Collection[int], *, at: float) -> None:
+        """Our DELE for these is about to be sent; an answer may never come."""
+
+    async def note_not_deleted(self, message_ids: Collection[int]) -> None:
+        """They are still there: upstream has refused the DELE, or lists them again."""
 
     async def note_expunged(self, message_ids: Collection[int], *, at: float) -> None:
         """Upstream has answered QUIT with +OK after our DELE for these."""

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 
 from proxy.domain.errors import UpstreamBusy, UpstreamUnreachable
-from proxy.domain.facts import BlobDamaged, ListingDoubted, SyncFinished, UidlsChanged
+from proxy.domain.facts import ListingDoubted, SyncFinished, UidlsChanged
 from proxy.domain.fingerprint import Fingerprint
 from proxy.domain.model import Account, KnownMessage
 from proxy.domain.plan import Entry, Listing, Plan, left_upstream, plan_sync
@@ -21,6 +21,7 @@ from proxy.domain.retention import due_upstream, wants_upstream_deletions
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
+from proxy.services.deletion import Deletion
 from proxy.services.fetch import Fetch
 from proxy.services.room import Room
 from proxy.services.sync_memory import Mark, SyncMemory
@@ -67,6 +68,7 @@ class AccountSync:
         self._memory = memory
         self._digests: dict[int, bytes] = {}
         self._compared = False
+        self._deletion = Deletion(session, store, clock, observer, account)
         self._fetch = Fetch(
             session,
             store,
@@ -115,8 +117,10 @@ class AccountSync:
         found = await self._reconcile(plan)
         await self._fetch.run(found)
         left = await self._note_listing(plan, found, known)
-        can_delete = not (self._memory.doubted or self._fetch.broken_off)
-        deleted = await self._delete(due, found.same) if can_delete else []
+        doubted = plan.suspicious or self._memory.doubted
+        if doubted or self._fetch.broken_off:
+            due = set()
+        deleted = await self._deletion.delete(due, found.same, self._digests)
         expunged = await self._quit_and_note(deleted, seen.count)
         fetch = self._fetch
         if not (deleted or fetch.refused or fetch.waiting or self._memory.doubted):
@@ -210,11 +214,13 @@ class AccountSync:
             at=self._clock.now(),
             by_retr=hidden,
         )
+        if again := [m.id for m in known if m.deleting and m.id in found.same]:
+            await self._store.note_not_deleted(again)
         if found.renamed:
             self._observer.observe(
                 UidlsChanged(self._account.name, found.renamed, self._fetch.messages)
             )
-        return len(gone)
+        return sum(m.id in gone and not m.deleting for m in known)
 
     # --- deleting -------------------------------------------------------------------------------
 
@@ -228,16 +234,6 @@ class AccountSync:
         )
         self._digests = {holding.message_id: holding.digest for holding in holdings}
         return {h.message_id for h in holdings if due_upstream(h, self._retention, now)}
-
-    async def _delete(self, due: set[int], positions: dict[int, Entry]) -> list[int]:
-        """DELE what is due and proven to be in the store; returns the ids upstream accepted."""
-        numbers: dict[int, int] = {}
-        for message_id in sorted(due & positions.keys()):
-            if await self._store.is_intact(self._digests[message_id]):
-                numbers[positions[message_id].number] = message_id
-            else:
-                self._observer.observe(BlobDamaged(self._account.name, message_id))
-        return [numbers[number] for number in await self._session.delete(numbers)]
 
     async def _quit_and_note(self, deleted: list[int], count: int) -> int:
         """QUIT; returns how many messages upstream has deleted for us.

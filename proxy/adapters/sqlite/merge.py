@@ -48,11 +48,18 @@ FROM message AS other WHERE message.id = ?2 AND other.id = ?1 AND other.purged_a
 """
 _JOIN = """
 UPDATE message SET received_at = max(message.received_at, other.received_at),
+  deleting_at = coalesce(message.deleting_at, other.deleting_at),
+  upstream = CASE WHEN message.upstream = 'gone'
+      AND (other.upstream = 'expunged' OR other.deleting_at IS NOT NULL)
+    THEN 'expunged' ELSE message.upstream END,
   deleted_at = CASE WHEN other.deleted_at IS NULL THEN NULL ELSE message.deleted_at END
 FROM message AS other WHERE message.id = ?2 AND other.id = ?1
 """
+# What one of them saw leave may be what the other one's DELE took away.
 _TAKE_STATE = """
-UPDATE message SET upstream = other.upstream, upstream_uid = other.upstream_uid,
+UPDATE message SET upstream = CASE WHEN other.upstream = 'gone'
+      AND (message.upstream = 'expunged' OR message.deleting_at IS NOT NULL)
+    THEN 'expunged' ELSE other.upstream END, upstream_uid = other.upstream_uid,
   upstream_octets = other.upstream_octets, left_upstream_at = other.left_upstream_at,
   hidden = other.hidden
 FROM message AS other WHERE message.id = ?2 AND other.id = ?1
