@@ -68,7 +68,6 @@ class AccountSync:
         self._memory = memory
         self._digests: dict[int, bytes] = {}
         self._compared = False
-        self._deletion = Deletion(session, store, clock, observer, account)
         self._fetch = Fetch(
             session,
             store,
@@ -80,6 +79,7 @@ class AccountSync:
             room,
             hide_returned=hide_returned,
         )
+        self._deletion = Deletion(session, store, clock, observer, account, memory, self._fetch)
 
     @property
     def progress(self) -> int:
@@ -116,9 +116,11 @@ class AccountSync:
         await self._note_unlisted(plan, listing, listed_at)
         found = await self._reconcile(plan)
         await self._fetch.run(found)
+        if plan.suspicious or self._fetch.broken_off:
+            due = set()
+        found, due = await self._deletion.prove(due, plan, found, known)
         left = await self._note_listing(plan, found, known)
-        doubted = plan.suspicious or self._memory.doubted
-        if doubted or self._fetch.broken_off:
+        if self._memory.doubted or self._fetch.broken_off:
             due = set()
         deleted = await self._deletion.delete(due, found.same, self._digests)
         expunged = await self._quit_and_note(deleted, seen.count)

@@ -52,6 +52,18 @@ class SyncMemory:
     """Messages for which there was no room, since they are longer than upstream says: octets that
     they need at least."""
 
+    compared: dict[int, float] = field(default_factory=dict)
+    """Known messages that were retrieved once more before DELE, and not deleted: when."""
+    top_breaks: int = 0
+    """Sessions in a row that broke over TOP before DELE."""
+    no_top_until: float = 0.0
+    """Until then no TOP is asked for before DELE."""
+
+    def top_broke(self, now: float, most: int) -> None:
+        self.top_breaks += 1
+        if self.top_breaks >= most:
+            self.top_breaks, self.no_top_until = 0, now + LEFT_OUT_FOR
+
     def why_left_out(self, entry: Entry, now: float) -> str | None:
         found = self.left_out.get((entry.uid, entry.octets))
         return found.why if found and now < found.until else None
