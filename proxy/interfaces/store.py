@@ -29,6 +29,7 @@ from proxy.domain.model import (
     Unfetched,
 )
 from proxy.domain.policy import RetentionPolicy, ViewKind
+from proxy.domain.same_mailbox import Alike
 from proxy.domain.trouble import ReportKind, Trouble, TroubleKind
 
 IN_MEMORY = 256 * 1024
@@ -123,6 +124,28 @@ class Merges(Protocol):
         No session and no sync of either may be open. Each device goes on seeing what it saw, under
         the UIDLs that it knows, and nothing that it had; see `Views.uids_of`.
         """
+
+
+class SameMailboxes(Protocol):
+    """Accounts that seem to be two names of one mailbox; see `domain.same_mailbox`."""
+
+    async def alike(self, account_id: int) -> list[Alike]:
+        """Accounts that have some of the newest messages which upstream now lists for this one.
+
+        Those of which that was noted, or that were told apart, are left out.
+        """
+
+    async def note_same_mailbox(self, account_id: int, other_id: int) -> None:
+        """They seem to be one, unless they were told apart before; noting it twice is harmless."""
+
+    async def tell_apart(self, account_id: int, other_id: int) -> None:
+        """An operator says that they are two mailboxes; that holds for good."""
+
+    async def same_mailboxes(self) -> list[tuple[int, int]]:
+        """Ids of accounts that seem to be one and were not told apart, the smaller id first."""
+
+    async def may_share_mailbox(self, account_id: int) -> bool:
+        """Whether this account is in `same_mailboxes`."""
 
 
 class Devices(Protocol):
@@ -423,6 +446,7 @@ class Records(Protocol):
 class Store(
     Accounts,
     Merges,
+    SameMailboxes,
     Devices,
     Views,
     Syncing,

@@ -24,6 +24,7 @@ from proxy.interfaces.world import Clock
 from proxy.services.deletion import Deletion
 from proxy.services.fetch import Fetch
 from proxy.services.room import Room
+from proxy.services.same_mailbox import SameMailbox
 from proxy.services.sync_memory import Mark, SyncMemory
 from proxy.services.upstream import Overview, UpstreamSession
 
@@ -54,6 +55,7 @@ class AccountSync:
         max_message_size: int,
         memory: SyncMemory,
         room: Room,
+        same_mailbox: SameMailbox,
         retr_hides: bool = False,
         hide_returned: bool = False,
     ) -> None:
@@ -66,6 +68,7 @@ class AccountSync:
         self._account = account
         self._retention = retention
         self._memory = memory
+        self._same_mailbox = same_mailbox
         self._digests: dict[int, bytes] = {}
         self._compared = False
         self._fetch = Fetch(
@@ -116,7 +119,8 @@ class AccountSync:
         await self._note_unlisted(plan, listing, listed_at)
         found = await self._reconcile(plan)
         await self._fetch.run(found)
-        if plan.suspicious or self._fetch.broken_off:
+        await self._same_mailbox.look(self._account, self._memory, new=self._fetch.messages > 0)
+        if plan.suspicious or self._fetch.broken_off or await self._is_held():
             due = set()
         found, due = await self._deletion.prove(due, plan, found, known)
         left = await self._note_listing(plan, found, known)
@@ -226,9 +230,12 @@ class AccountSync:
 
     # --- deleting -------------------------------------------------------------------------------
 
+    async def _is_held(self) -> bool:
+        return await self._same_mailbox.holds(self._account)
+
     async def _due(self) -> set[int]:
         """Ids of messages that the policy wants deleted upstream."""
-        if not wants_upstream_deletions(self._retention):
+        if not wants_upstream_deletions(self._retention) or await self._is_held():
             return set()
         now = self._clock.now()
         holdings = await self._store.holdings(

@@ -52,6 +52,8 @@ class SyncMemory:
     """Messages for which there was no room, since they are longer than upstream says: octets that
     they need at least."""
 
+    compared_with_others: bool = False
+    """Whether it was looked which other account may stand for the same mailbox."""
     compared: dict[int, float] = field(default_factory=dict)
     """Known messages that were retrieved once more before DELE, and not deleted: when."""
     top_breaks: int = 0

@@ -32,6 +32,7 @@ from proxy.interfaces.store import Store
 from proxy.interfaces.world import World
 from proxy.services.account_login import AccountLogin
 from proxy.services.room import Room
+from proxy.services.same_mailbox import SameMailbox
 from proxy.services.sync import AccountSync
 from proxy.services.sync_run import AccountState, SyncRun
 from proxy.services.upstream_memory import ServerMemory, UpstreamMemory
@@ -70,6 +71,7 @@ class Syncs:
         room: Room,
     ) -> None:
         self._room = room
+        self._same_mailbox = SameMailbox(store, directory)
         self._login = login
         self._world = world
         self._store = store
@@ -381,6 +383,7 @@ class Syncs:
                 hide_returned=policy.smtp.returned_copies == "hide",
                 memory=state.memory,
                 room=self._room,
+                same_mailbox=self._same_mailbox,
             )
             run.progress = lambda: (sync.progress, sync.to_fetch)
             try:

@@ -104,6 +104,10 @@ _MOVE = (
     "UPDATE sent SET account_id = ?2 WHERE account_id = ?1",
     "UPDATE trouble SET account_id = ?2 WHERE account_id = ?1",
     "UPDATE other_name SET account_id = ?2 WHERE account_id = ?1",
+    "INSERT OR IGNORE INTO same_mailbox (first_id, second_id, told_apart) "
+    "SELECT min(?2, third), max(?2, third), told_apart FROM (SELECT told_apart, "
+    "CASE first_id WHEN ?1 THEN second_id ELSE first_id END AS third FROM same_mailbox "
+    "WHERE first_id = ?1 OR second_id = ?1) WHERE third <> ?2",
     "UPDATE account SET keeps_retrieved = max(account.keeps_retrieved, other.keeps_retrieved), "
     "login_interval = max(account.login_interval, other.login_interval), "
     "created_at = min(account.created_at, other.created_at), "
