@@ -49,6 +49,10 @@ class SecondLook(Reconciliation):
             self.retrieved.add(message_id)
         return verdict, message_id
 
+    def leave_out(self, entry: Entry) -> None:
+        """It need not be fetched, or cannot be."""
+        self._fetch.pop(entry.number, None)
+
     def settle(self) -> set[int]:
         """What did not come is taken for what its UIDL says, as before; returns those messages."""
         self.last_header = self._last_header

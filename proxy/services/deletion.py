@@ -7,7 +7,9 @@ that our own deletion is never taken for somebody else's, whatever becomes of th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence, Set
+from contextlib import aclosing
 
 from proxy.domain.deletion import SecondLook, look_alikes
 from proxy.domain.errors import UpstreamUnreachable
@@ -16,13 +18,14 @@ from proxy.domain.fingerprint import Fingerprint
 from proxy.domain.model import Account, KnownMessage
 from proxy.domain.plan import Entry, Plan
 from proxy.domain.policy import DAY
-from proxy.domain.reconcile import Reconciliation
+from proxy.domain.reconcile import Reconciliation, Verdict
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
 from proxy.services.fetch import Fetch
 from proxy.services.sync_memory import SyncMemory
-from proxy.services.upstream import UpstreamSession
+from proxy.services.upstream import Began, Ended, Refused, UpstreamSession
+from proxy.wire.pop3_client import Part
 
 RETRIEVED_AT_ONCE = 100
 """Messages in one session that are retrieved once more, since no header proves what they are: they
@@ -30,6 +33,9 @@ are deleted in that session, so that a cut one costs no more than these."""
 
 COMPARED_FOR = DAY
 """Seconds for which a message that was retrieved once more, and then not deleted, is left alone."""
+
+SLACK = 1024 * 1024
+"""Octets beyond twice what LIST said, after which a message that is compared is broken off."""
 
 TOP_BREAKS = 3
 """Sessions in a row that broke over TOP, until none is asked for before DELE for a day."""
@@ -84,7 +90,7 @@ class Deletion:
         others = unproven & shown.keys()
         doubted = unproven | (look_alikes(others, certain) - equal)
         again = SecondLook(found, known, doubted)
-        await self._look_again(again, {certain[id_].number for id_ in unproven - others})
+        await self._look_again(again, {certain[id_].number: id_ for id_ in unproven - others})
         undecided = again.settle()
         return again, here - asked | equal | (unproven & again.same.keys()) - undecided
 
@@ -128,18 +134,48 @@ class Deletion:
         left = [id_ for id_ in unproven if compared.get(id_, since) <= since]
         return set(sorted(left, key=lambda id_: (id_ not in other, id_))[:RETRIEVED_AT_ONCE])
 
-    async def _look_again(self, again: SecondLook, without_header: Set[int]) -> None:
-        """Decide by headers what they can decide, and all else by octets."""
-        for entry in again.entries:
-            if entry.number in without_header:
-                again.judge_header(entry, None)
+    async def _look_again(self, again: SecondLook, without_header: Mapping[int, int]) -> None:
+        """Decide by headers what they can decide, and all else by octets; `without_header` has the
+        numbers of messages that no header proves."""
         asked = [entry for entry in again.entries if entry.number not in without_header]
         async for entry, header in self._session.headers(asked):
             again.judge_header(entry, header)
+        await self._compare(again, without_header)
         try:
             await self._fetch.run(again)
         finally:
             self._memory.compared |= dict.fromkeys(again.retrieved, self._clock.now())
+
+    async def _compare(self, again: SecondLook, ids: Mapping[int, int]) -> None:
+        """By RETR, to a digest only: what the store has needs no room. Other mail is fetched then.
+
+        Raises:
+            UpstreamUnreachable
+        """
+        entries = [entry for entry in again.entries if entry.number in ids]
+        for entry in entries:
+            again.judge_header(entry, None)
+        digest, fingerprint, octets = hashlib.sha256(), Fingerprint(), 0
+        async with aclosing(self._session.retrieve(entries)) as transfers:
+            async for transfer in transfers:
+                match transfer:
+                    case Began(entry=entry):
+                        # Should the session break over it, the next one goes on with others.
+                        self._memory.compared[ids[entry.number]] = self._clock.now()
+                        digest, fingerprint, octets = hashlib.sha256(), Fingerprint(), 0
+                        limit = 2 * entry.octets + SLACK
+                    case Part(data=data):
+                        octets += len(data)
+                        if octets > limit:
+                            raise UpstreamUnreachable("a message without end")
+                        digest.update(data)
+                        fingerprint.feed(data)
+                    case Ended(entry=entry):
+                        verdict, _ = again.judge_octets(entry, digest.digest(), fingerprint)
+                        if verdict is Verdict.HELD:
+                            again.leave_out(entry)
+                    case Refused(entry=entry):
+                        again.leave_out(entry)
 
     # --- DELE -----------------------------------------------------------------------------------
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from proxy.domain.facts import SyncFailed, SyncFinished
-from proxy.domain.policy import DAY, RetentionPolicy, Seconds
+from proxy.domain.policy import DAY, Octets, RetentionPolicy, Seconds, StorePolicy
 from proxy.services import deletion
+from proxy.services.room import Room
 from tests.rude_upstream import RudeUpstream, mail
 from tests.services.house import House, declared, house, policy_for
 
@@ -189,6 +190,35 @@ async def test_what_could_not_be_compared_is_neither_deleted_nor_taken_for_gone(
         home.clock.time += DAY
         await home.uids()
         assert sorted(rude.deleted) == ["1", "2"]
+
+
+async def test_what_is_compared_needs_no_room(rude: RudeUpstream, tmp_path: Path) -> None:
+    """An account that has reached its limit could otherwise never get rid of anything."""
+    rude.has_top = False
+    settings = policy_for(rude.port, retention=POLICIES["delivered"])
+    size = sum(len(octets) for _, octets in rude.mails)
+    room = Room(lambda: None, StorePolicy(max_account_size=Octets(size)))
+    async with house(tmp_path, settings, declared(settings), room=room) as home:
+        await home.read()
+        await home.uids()
+        assert rude.deleted == ["1", "2"]
+
+
+async def test_a_message_that_breaks_the_session_keeps_no_other_from_being_deleted(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    rude.has_top = False
+    settings = policy_for(rude.port, retention=POLICIES["delivered"])
+    async with house(tmp_path, settings, declared(settings)) as home:
+        await home.read()
+        rude.refusals["RETR 1"] = b"+OK\r\nthe beginning of it\r\n"
+        rude.hang_up_on = {"RETR 2"}
+        await home.uids()
+        assert home.facts.of(SyncFailed)
+        rude.hang_up_on = set()
+        home.core.syncs._states["alice"].not_before = 0
+        await home.uids()
+        assert rude.deleted == ["2"]
 
 
 async def test_a_server_that_breaks_over_top_is_asked_for_it_no_more(
