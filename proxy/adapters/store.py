@@ -17,6 +17,7 @@ from proxy.adapters.sqlite.merge import Merges
 from proxy.adapters.sqlite.messages import Messages
 from proxy.adapters.sqlite.own import OwnMessages
 from proxy.adapters.sqlite.records import Records
+from proxy.adapters.sqlite.same_mailbox import SameMailboxes
 from proxy.adapters.sqlite.seen import SeenUids
 from proxy.adapters.sqlite.sent import SentMails
 from proxy.adapters.sqlite.time import Time
@@ -34,6 +35,7 @@ class SqliteStore(
     OwnMessages,
     SentMails,
     Records,
+    SameMailboxes,
     SeenUids,
     Troubles,
     Time,

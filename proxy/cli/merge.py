@@ -1,4 +1,4 @@
-"""`account merge`, and naming the accounts that want it."""
+"""`account merge`, `account distinct`, and naming the accounts that want it."""
 
 from __future__ import annotations
 
@@ -39,6 +39,24 @@ def merge(
     if yes:
         typer.echo("\n".join(_told(row)))
     typer.echo(f"{row['account']} is part of {row['into']} now.")
+
+
+def distinct(
+    account: Annotated[str, typer.Argument(help="One account.")],
+    other: Annotated[str, typer.Argument(help="The other one.")],
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Say that two accounts are two mailboxes, though the same mail is in them.
+
+    The proxy deletes nothing upstream for accounts that seem to be one mailbox, until that is said
+    or they are merged. It holds for good.
+    """
+    row = operate(config, "account distinct", account=account, other=other)
+    if as_json:
+        print_json(row)
+        return
+    typer.echo(f"{row['account']} and {row['other']} are two mailboxes from now on.")
 
 
 def _told(row: dict[str, Any]) -> list[str]:

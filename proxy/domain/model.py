@@ -219,6 +219,8 @@ class KnownMessage:
     left_at_once: float | None = None
     """When it was gone together with so many that all of them may come back under other UIDLs, in
     running time."""
+    deleting: bool = False
+    """Our own DELE was about to be sent, and it is not known what came of it."""
 
 
 @dataclass(frozen=True, slots=True)

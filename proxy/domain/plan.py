@@ -86,7 +86,9 @@ def plan_sync(
     if missing or any(_may_come_back(message, left_since) for message in unclaimed):
         doubtful, unknown = sorted(doubtful + unknown, key=lambda entry: entry.number), []
     expected = sum(message.upstream is Upstream.PRESENT for message in known)
-    suspicious = not listing.sound or 2 * len(missing) > expected
+    # What our own DELE may have taken away is missed by nobody.
+    ours = sum(message.deleting for message in missing)
+    suspicious = not listing.sound or 2 * (len(missing) - ours) > expected - ours
     return Plan(unknown, repair, doubtful, same, unclaimed, suspicious)
 
 
@@ -107,7 +109,7 @@ def _certain(known: Sequence[KnownMessage]) -> dict[tuple[str, int], KnownMessag
 
 def _may_come_back(message: KnownMessage, left_since: float) -> bool:
     left = message.left_at_once
-    return message.upstream is Upstream.GONE and left is not None and left > left_since
+    return message.upstream is not Upstream.PRESENT and left is not None and left > left_since
 
 
 def left_upstream(known: Sequence[KnownMessage], found: set[int]) -> list[int]:

@@ -23,6 +23,7 @@ TroubleKind = Literal[
     "uidls_changed",
     "shared_device",
     "clock_jump",
+    "same_mailbox",
     "store_low",
     "store_full",
     "account_full",
@@ -94,6 +95,8 @@ class Watched:
     """UIDLs have just changed."""
     shared: Collection[str] = field(default=())
     """Devices that two mail programs seem to use."""
+    twins: Collection[str] = field(default=())
+    """Names of accounts that seem to stand for the same mailbox."""
 
 
 def begun(
@@ -119,6 +122,8 @@ def begun(
         fresh.append("too_large")
     if new_shared(watched.shared, open):
         fresh.append("shared_device")
+    if new_twins(watched.twins, open):
+        fresh.append("same_mailbox")
     return fresh
 
 
@@ -155,12 +160,19 @@ def new_shared(shared: Collection[str], open: Collection[Trouble]) -> list[str]:
     return sorted(set(shared) - told)
 
 
+def new_twins(twins: Collection[str], open: Collection[Trouble]) -> list[str]:
+    """Those accounts that no open trouble is about."""
+    told = {each for trouble in open if trouble.kind == "same_mailbox" for each in trouble.marks}
+    return sorted(set(twins) - told)
+
+
 def is_over(
     trouble: Trouble,
     account: Account,
     *,
     declared: bool,
     shared: Collection[str] = (),
+    twins: Collection[str] = (),
     now: float,
 ) -> bool:
     """Of an account's trouble."""
@@ -175,6 +187,8 @@ def is_over(
             return not is_account_full(account)
         case "shared_device":
             return not set(shared).intersection(trouble.marks)
+        case "same_mailbox":
+            return not set(twins).intersection(trouble.marks)
         case "uidls_changed":
             return now - trouble.since > TELLS_FOR
         case _:

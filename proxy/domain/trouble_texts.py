@@ -113,6 +113,24 @@ def uidls_changed(account: Account, fact: UidlsChanged) -> Telling:
     )
 
 
+def same_mailbox(account: Account, other: str, merge: tuple[str, str]) -> Telling:
+    """`merge`: of the two, the one that may end, and the one that stays."""
+    name, twin = name_of(account.name), name_of(other)
+    return telling(
+        f"{name} and {twin} seem to be one mailbox",
+        f"The mail provider shows the same mail to {name} and to {twin}: most likely these are two "
+        "names of one mailbox. What the proxy deleted there for one of them would be gone before "
+        "the devices of the other have it. So nothing is deleted at the provider for either, until "
+        "it is known what they are. Mail comes as ever.",
+        "If they are one mailbox, make one account of the two, on the computer that runs the "
+        "proxy. No device gets anything twice. (One that the configuration declares has to leave "
+        "it first, if it is to end.)",
+        command("account merge", *merge),
+        "If they are two mailboxes with the same mail in them, say so:",
+        command("account distinct", account.name, other),
+    )
+
+
 def store_low(space: Space) -> Telling:
     return telling(
         "The disk of the mail proxy is nearly full",

@@ -30,6 +30,7 @@ from proxy.domain.model import (
     Unfetched,
 )
 from proxy.domain.policy import RetentionPolicy, ViewKind
+from proxy.domain.same_mailbox import Alike
 from proxy.domain.timekeeping import LONGEST, Timekeeping
 from proxy.domain.trouble import ReportKind, Trouble, TroubleKind
 
@@ -171,6 +172,28 @@ class Merges(Protocol):
         """
 
 
+class SameMailboxes(Protocol):
+    """Accounts that seem to be two names of one mailbox; see `domain.same_mailbox`."""
+
+    async def alike(self, account_id: int) -> list[Alike]:
+        """Accounts that have some of the newest messages which upstream now lists for this one.
+
+        Those of which that was noted, or that were told apart, are left out.
+        """
+
+    async def note_same_mailbox(self, account_id: int, other_id: int) -> None:
+        """They seem to be one, unless they were told apart before; noting it twice is harmless."""
+
+    async def tell_apart(self, account_id: int, other_id: int) -> None:
+        """An operator says that they are two mailboxes; that holds for good."""
+
+    async def same_mailboxes(self) -> list[tuple[int, int]]:
+        """Ids of accounts that seem to be one and were not told apart, the smaller id first."""
+
+    async def may_share_mailbox(self, account_id: int) -> bool:
+        """Whether this account is in `same_mailboxes`."""
+
+
 class Devices(Protocol):
     async def devices(self, account_id: int) -> list[Device]:
         """By name."""
@@ -304,6 +327,7 @@ class Syncing(Protocol):
         found under another name, size or state.
 
         `at_once` is the running time, where those that left may come back under other UIDLs.
+        What left after `note_deleting` was deleted by us, and by nobody else.
         """
 
     async def note_keeps_retrieved(self, account_id: int) -> None: ...
@@ -318,6 +342,12 @@ class Syncing(Protocol):
 
     async def is_intact(self, digest: bytes) -> bool:
         """Re-read the blob and compare. A missing or damaged one is marked to be fetched again."""
+
+    async def note_deleting(self, message_ids: Collection[int], *, at: float) -> None:
+        """Our DELE for these is about to be sent; an answer may never come."""
+
+    async def note_not_deleted(self, message_ids: Collection[int]) -> None:
+        """They are still there: upstream has refused the DELE, or lists them again."""
 
     async def note_expunged(self, message_ids: Collection[int], *, at: float) -> None:
         """Upstream has answered QUIT with +OK after our DELE for these."""
@@ -474,6 +504,7 @@ class Store(
     Time,
     Accounts,
     Merges,
+    SameMailboxes,
     Devices,
     Views,
     Syncing,

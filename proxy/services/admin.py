@@ -88,6 +88,7 @@ class Admin:
             "account remove": self.account_remove,
             "account look-at-merge": self._merge.look,
             "account merge": self._merge.run,
+            "account distinct": self._merge.tell_apart,
             "account set-password": self.account_set_password,
             "account keep-token": self.account_keep_token,
             "device list": self.device_list,

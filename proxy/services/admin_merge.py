@@ -1,4 +1,4 @@
-"""The command behind `account merge`: two accounts that stand for one mailbox become one."""
+"""Behind `account merge` and `account distinct`: accounts that are, or seem to be, one mailbox."""
 
 from __future__ import annotations
 
@@ -70,6 +70,19 @@ class MergeCommand:
             self._submissions.forget(name)
         await self._kept.forget(source.name)
         return {"account": source.name, "into": target.name, **asdict(merging)}
+
+    async def tell_apart(self, account: str, other: str) -> Row:
+        """An operator says that these are two mailboxes, whatever their mail looks like.
+
+        Raises:
+            NotFound: one of them does not exist.
+            BadRequest: they are one account.
+        """
+        first, second = await self._names.account(account), await self._names.account(other)
+        if first.id == second.id:
+            raise BadRequest(f"{account} and {other} are one account")
+        await self._store.tell_apart(first.id, second.id)
+        return {"account": first.name, "other": second.name}
 
     async def _both(self, account: str, into: str) -> tuple[Account, Account]:
         source, target = await self._names.account(account), await self._names.account(into)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from proxy.domain.errors import UpstreamBusy, UpstreamUnreachable
-from proxy.domain.facts import BlobDamaged, ListingDoubted, SyncFinished, UidlsChanged
+from proxy.domain.facts import ListingDoubted, SyncFinished, UidlsChanged
 from proxy.domain.fingerprint import Fingerprint
 from proxy.domain.model import Account, KnownMessage, Upstream
 from proxy.domain.plan import Entry, Listing, Plan, left_upstream, plan_sync
@@ -22,10 +22,12 @@ from proxy.domain.retention import due_upstream, wants_upstream_deletions
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
+from proxy.services.deletion import Deletion
 from proxy.services.doubts import Doubts
 from proxy.services.fetch import Fetch
 from proxy.services.kept_back import KeptBack
 from proxy.services.room import Room
+from proxy.services.same_mailbox import SameMailbox
 from proxy.services.sync_memory import Mark, SyncMemory
 from proxy.services.timekeeper import Timekeeper
 from proxy.services.upstream import Overview, UpstreamSession
@@ -59,6 +61,7 @@ class AccountSync:
         memory: SyncMemory,
         room: Room,
         kept: KeptBack,
+        same_mailbox: SameMailbox,
         retr_hides: bool = False,
         hide_returned: bool = False,
     ) -> None:
@@ -73,6 +76,7 @@ class AccountSync:
         self._retention = retention
         self._memory = memory
         self._doubts = Doubts(store, account.id)
+        self._same_mailbox = same_mailbox
         self._digests: dict[int, bytes] = {}
         self._compared = False
         self._fetch = Fetch(
@@ -88,6 +92,7 @@ class AccountSync:
             kept,
             hide_returned=hide_returned,
         )
+        self._deletion = Deletion(session, store, clock, observer, account, memory, self._fetch)
 
     @property
     def progress(self) -> int:
@@ -125,9 +130,14 @@ class AccountSync:
         await self._note_unlisted(plan, listing, listed_at)
         found = await self._reconcile(plan)
         await self._fetch.run(found)
+        await self._same_mailbox.look(self._account, self._memory, new=self._fetch.messages > 0)
+        if plan.suspicious or self._fetch.broken_off or await self._is_held():
+            due = set()
+        found, due = await self._deletion.prove(due, plan, found, known)
         left = await self._note_listing(plan, found, known)
-        can_delete = not (self._doubts.doubted or self._fetch.broken_off)
-        deleted = await self._delete(due, found.same) if can_delete else []
+        if self._doubts.doubted or self._fetch.broken_off:
+            due = set()
+        deleted = await self._deletion.delete(due, found.same, self._digests)
         expunged = await self._quit_and_note(deleted, seen.count)
         fetch = self._fetch
         if not (deleted or fetch.refused or fetch.waiting or self._doubts.doubted):
@@ -212,8 +222,10 @@ class AccountSync:
         odd = plan.suspicious or bool(plan.doubtful and self._fetch.left)
         hid_before = self._retr_hides or any(m.upstream is Upstream.GONE for m in known)
         doubted = self._doubts.doubted
+        # What our own DELE may have taken away is missed by nobody.
+        missed = len(gone) - sum(m.deleting for m in known if m.id in gone)
         judgement = await self._doubts.judge(
-            len(gone), odd=odd, by_retr=hidden, for_good=hidden and hid_before
+            missed, odd=odd, by_retr=hidden, for_good=hidden and hid_before
         )
         if judgement.spell is not None:
             if not doubted:
@@ -227,13 +239,18 @@ class AccountSync:
             by_retr=hidden,
             at_once=judgement.left_at,
         )
+        if again := [m.id for m in known if m.deleting and m.id in found.same]:
+            await self._store.note_not_deleted(again)
         if found.renamed:
             self._observer.observe(
                 UidlsChanged(self._account.name, found.renamed, self._fetch.messages)
             )
-        return len(gone)
+        return sum(m.id in gone and not m.deleting for m in known)
 
     # --- deleting -------------------------------------------------------------------------------
+
+    async def _is_held(self) -> bool:
+        return await self._same_mailbox.holds(self._account)
 
     async def _due(self) -> set[int]:
         """Ids of messages that the policy wants deleted upstream.
@@ -243,7 +260,7 @@ class AccountSync:
         retention = self._retention
         if self._timekeeper.in_doubt:
             retention = replace(retention, upstream="keep")
-        if not wants_upstream_deletions(retention):
+        if not wants_upstream_deletions(retention) or await self._is_held():
             return set()
         ran = self._store.ran
         holdings = await self._store.holdings(
@@ -251,16 +268,6 @@ class AccountSync:
         )
         self._digests = {holding.message_id: holding.digest for holding in holdings}
         return {h.message_id for h in holdings if due_upstream(h, retention, ran)}
-
-    async def _delete(self, due: set[int], positions: dict[int, Entry]) -> list[int]:
-        """DELE what is due and proven to be in the store; returns the ids upstream accepted."""
-        numbers: dict[int, int] = {}
-        for message_id in sorted(due & positions.keys()):
-            if await self._store.is_intact(self._digests[message_id]):
-                numbers[positions[message_id].number] = message_id
-            else:
-                self._observer.observe(BlobDamaged(self._account.name, message_id))
-        return [numbers[number] for number in await self._session.delete(numbers)]
 
     async def _quit_and_note(self, deleted: list[int], count: int) -> int:
         """QUIT; returns how many messages upstream has deleted for us.

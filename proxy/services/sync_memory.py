@@ -51,6 +51,20 @@ class SyncMemory:
     """Messages for which there was no room, since they are longer than upstream says: octets that
     they need at least."""
 
+    compared_with_others: bool = False
+    """Whether it was looked which other account may stand for the same mailbox."""
+    compared: dict[int, float] = field(default_factory=dict)
+    """Known messages that were retrieved once more before DELE, and not deleted: when."""
+    top_breaks: int = 0
+    """Sessions in a row that broke over TOP before DELE."""
+    no_top_until: float = 0.0
+    """Until then no TOP is asked for before DELE."""
+
+    def top_broke(self, ran: float, most: int) -> None:
+        self.top_breaks += 1
+        if self.top_breaks >= most:
+            self.top_breaks, self.no_top_until = 0, ran + LEFT_OUT_FOR
+
     def why_left_out(self, entry: Entry, ran: float) -> str | None:
         found = self.left_out.get((entry.uid, entry.octets))
         return found.why if found and ran < found.until else None

@@ -40,6 +40,7 @@ from proxy.interfaces.world import World
 from proxy.services.account_login import AccountLogin
 from proxy.services.kept_back import KeptBack
 from proxy.services.room import Room
+from proxy.services.same_mailbox import SameMailbox
 from proxy.services.sync import AccountSync
 from proxy.services.sync_run import AccountState, SyncRun
 from proxy.services.timekeeper import Timekeeper
@@ -82,6 +83,7 @@ class Syncs:
         self._room = room
         self._timekeeper = timekeeper
         self._kept = KeptBack()
+        self._same_mailbox = SameMailbox(store, directory)
         self._login = login
         self._world = world
         self._store = store
@@ -399,6 +401,7 @@ class Syncs:
                 memory=state.memory,
                 room=self._room,
                 kept=self._kept,
+                same_mailbox=self._same_mailbox,
             )
             run.progress = lambda: (sync.progress, sync.to_fetch)
             try:

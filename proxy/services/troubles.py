@@ -39,6 +39,7 @@ from proxy.domain.trouble import (
     mark,
     new_shared,
     new_too_large,
+    new_twins,
 )
 from proxy.domain.trouble_texts import Telling
 from proxy.interfaces.observer import Observer
@@ -85,6 +86,8 @@ class Troubles:
         self._sharing = Sharing(store, world.clock)
         self._suspects: Collection[str] = ()
         """Names of accounts of which a device may be shared."""
+        self._twins: dict[int, list[Account]] = {}
+        """By an account's id, those that seem to stand for the same mailbox."""
         self._troubled: set[str] = set()
         """Names of accounts of which something is open."""
 
@@ -154,6 +157,7 @@ class Troubles:
         low = [trouble for trouble in open[None] if trouble.kind == "store_low"]
         await self._look_at_machine(low, space, now, stopped=stopped)
         self._suspects = self._sharing.suspects()
+        self._twins = await self._read_twins(accounts)
         troubled = set()
         for account in accounts:
             if await self._look_at(account, open[account.id], space, now):
@@ -167,6 +171,15 @@ class Troubles:
                 await self._end(trouble, "", now)
         elif not open:
             await self._begin(None, "clock_jump", texts.clock_jump(known, now), (), now)
+
+    async def _read_twins(self, accounts: Sequence[Account]) -> dict[int, list[Account]]:
+        by_id = {account.id: account for account in accounts}
+        twins: dict[int, list[Account]] = defaultdict(list)
+        for first, second in await self._store.same_mailboxes():
+            if first in by_id and second in by_id:
+                twins[first].append(by_id[second])
+                twins[second].append(by_id[first])
+        return twins
 
     async def _look_at_machine(
         self, open: Sequence[Trouble], space: Space | None, now: float, *, stopped: bool
@@ -195,14 +208,15 @@ class Troubles:
         shared: Collection[str] = ()
         if told or name in self._suspects:
             shared = await self._sharing.shared(account, told, now)
+        twins = [twin.name for twin in self._twins.get(account.id, ())]
         for trouble in list(open):
-            over = is_over(trouble, account, declared=declared, shared=shared, now=now)
+            over = is_over(trouble, account, declared=declared, shared=shared, twins=twins, now=now)
             if over or not used or (trouble.kind == "store_full" and not full):
                 await self._end(trouble, name, now)
                 open.remove(trouble)
         renamed = self._renamed.get(name)
         policy = self._directory.policy(name)
-        watched = Watched(policy, declared, self._refusals[name], renamed, shared)
+        watched = Watched(policy, declared, self._refusals[name], renamed, shared, twins)
         began = (
             begun(account, watched, open, running=self._store.ran - self._started, now=now)
             if used
@@ -246,7 +260,21 @@ class Troubles:
             case "shared_device":
                 devices = new_shared(watched.shared, open)
                 return shared_device(account, devices, self._directory.separator), devices
+            case "same_mailbox":
+                others = new_twins(watched.twins, open)
+                return texts.same_mailbox(account, others[0], self._merge(account, others[0])), [
+                    others[0]
+                ]
         raise AssertionError(kind)
+
+    def _merge(self, account: Account, other: str) -> tuple[str, str]:
+        """Which of two is to become part of the other: a declared one cannot."""
+        (twin,) = (each for each in self._twins[account.id] if each.name == other)
+        ends, stays = sorted(
+            (account, twin),
+            key=lambda each: (self._directory.declared(each.name) is not None, -each.created_at),
+        )
+        return ends.name, stays.name
 
     async def _begin(
         self,

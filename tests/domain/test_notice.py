@@ -78,6 +78,7 @@ def tellings(name: str, said: str, uid: str) -> dict[TroubleKind, Telling]:
         "uidls_changed": texts.uidls_changed(account, UidlsChanged(name, 7, 1)),
         "shared_device": device_texts.shared_device(account, ["default", "laptop"], "+"),
         "clock_jump": texts.clock_jump(Timekeeping(doubt="jumped"), 1.8e9),
+        "same_mailbox": texts.same_mailbox(account, name, (name, uid)),
         "store_low": texts.store_low(space),
         "store_full": texts.store_full(account, space),
         "account_full": texts.account_full(account),

@@ -102,6 +102,17 @@ class Memory:
         return sorted(self.contents[m.id] for m in self.known if m.upstream is Upstream.PRESENT)
 
 
+def test_what_our_own_dele_may_have_taken_away_makes_no_listing_suspicious() -> None:
+    memory = Memory()
+    box = [mail(name, name) for name in "abcd"]
+    memory.sync(box)
+    ours = [replace(message, deleting=message.id < 4) for message in memory.known]
+    assert plan_sync(Listing([], sound=True), memory.known).suspicious
+    assert plan_sync(Listing([], sound=True), ours).suspicious
+    last = Entry(1, len(box[3].octets), "d")
+    assert not plan_sync(Listing([last], sound=True), ours).suspicious
+
+
 def test_an_ordinary_mailbox_is_fetched_once() -> None:
     memory = Memory()
     box = [mail("a", "1"), mail("b", "2")]

@@ -223,6 +223,12 @@ class Dovecot:
         self._write_password(user)
         return user
 
+    def add_alias(self, user: User) -> User:
+        """Another name for the mailbox of this user, with a password of its own."""
+        alias = User(f"{user.name}@example.com", f"{user.password} too")
+        self._write_password(alias, f"::::::user={user.name}")
+        return alias
+
     def change_password(self, user: User, password: str) -> User:
         """Returns once Dovecot has noticed."""
         changed = User(user.name, password)
@@ -230,9 +236,9 @@ class Dovecot:
         eventually(lambda: self._lets_in(changed), what="Dovecot to notice the new password")
         return changed
 
-    def _write_password(self, user: User) -> None:
+    def _write_password(self, user: User, fields: str = "") -> None:
         fresh = self._folder / "passwd.new"
-        fresh.write_text(f"{user.name}:{{PLAIN}}{user.password}\n")
+        fresh.write_text(f"{user.name}:{{PLAIN}}{user.password}{fields}\n")
         fresh.chmod(0o644)
         fresh.replace(self._passwd / user.name)
 

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.devices import Login
 from tests.e2e.dovecot import User
 from tests.e2e.poplib_device import PoplibDevice, logged_in
-from tests.e2e.proxy import ProxyProcess
+from tests.e2e.proxy import ProxyProcess, Table
 from tests.e2e.rig import Rig, small_mails
 from tests.e2e.terminal import Terminal
 from tests.e2e.test_init import environment
@@ -35,7 +35,7 @@ def two_spellings(rig: Rig) -> tuple[User, ProxyProcess, list[PoplibDevice]]:
     """
     user = rig.dovecot.add_user()
     rig.dovecot.deliver(user, *small_mails(3, "early"))
-    proxy = rig.proxy()
+    proxy = rig.proxy(sections={"alerts": {"notices": False}})
     laptop = device(proxy, user, f"{user.name}+laptop")
     laptop.poll()
     proxy.stop()
@@ -91,6 +91,28 @@ def test_a_merge_brings_no_device_a_mail_twice_and_none_loses_one(
         with logged_in(proxy.endpoint(), each.login) as session:
             assert session.stat()[0] == 0, "what it has deleted comes again"
     assert rig.tap.record().count("RETR") == before
+
+
+def test_two_names_that_a_provider_has_for_one_mailbox_are_noticed(rig: Rig) -> None:
+    user = rig.dovecot.add_user()
+    alias = rig.dovecot.add_alias(user)
+    rig.dovecot.deliver(user, *small_mails(4, "early"))
+    sections: dict[str, Table] = {
+        "retention": {"upstream": "delivered"},
+        "alerts": {"notices": False},
+    }
+    proxy = rig.proxy(sections=sections)
+    laptop = device(proxy, user, f"{user.name}+laptop")
+    phone = device(proxy, alias, f"{alias.name}+phone")
+    laptop.poll()
+    for each in (phone, laptop, phone):
+        each.poll()
+        assert len(each.mails()) == 4
+    assert rig.dovecot.count(user) == 4, "what one of them may need was deleted"
+    proxy.cli_json("account", "merge", alias.name, user.name, "--yes")
+    laptop.poll()
+    assert rig.dovecot.count(user) == 0
+    assert len(laptop.mails()) == 4
 
 
 def test_a_merge_is_refused_while_a_device_is_connected(rig: Rig) -> None:

@@ -125,6 +125,58 @@ class MergeContract:
         (laptop,) = await store.devices(robert.id)
         assert (await sees(store, laptop)).keys() == {"c"}
 
+    @pytest.mark.parametrize("how", ["expunged", "deleting"])
+    @pytest.mark.parametrize("deletes", ["bob", "robert"])
+    @pytest.mark.parametrize("newer", ["bob", "robert"])
+    async def test_what_one_has_deleted_upstream_is_not_what_somebody_else_took_from_the_other(
+        self, store: Store, bob: Account, robert: Account, how: str, deletes: str, newer: str
+    ) -> None:
+        own, other = (bob, robert) if deletes == "bob" else (robert, bob)
+        ids = {account.id: await add(store, account, b"a\r\n", "a") for account in (bob, robert)}
+        await store.note_deleting([ids[own.id]], at=NOW)
+        if how == "expunged":
+            await store.note_expunged([ids[own.id]], at=NOW)
+        await store.note_listing(other.id, gone=[ids[other.id]], seen=[], at=NOW + 1)
+        for account in (bob, robert):
+            at = NOW + 2 + (account.name == newer)
+            await store.note_sync(account.id, at=at, upstream_count=0)
+        await store.merge_accounts(bob.id, robert.id, at=NOW + 4)
+        (known,) = await store.known(robert.id)
+        if known.upstream.value == "present":
+            assert known.deleting
+            await store.note_listing(robert.id, gone=[known.id], seen=[], at=NOW + 5)
+        assert await store.removed_upstream(robert.id) == frozenset()
+
+    async def test_accounts_for_one_mailbox_are_noted_told_apart_and_forgotten(
+        self, store: Store, bob: Account, robert: Account
+    ) -> None:
+        other = await store.ensure_account("bert", declared=False, at=NOW)
+        for _ in range(2):
+            await store.note_same_mailbox(robert.id, bob.id)
+        await store.note_same_mailbox(robert.id, other.id)
+        assert await store.same_mailboxes() == [(bob.id, robert.id), (robert.id, other.id)]
+        await store.tell_apart(other.id, robert.id)
+        await store.note_same_mailbox(robert.id, other.id)
+        assert await store.same_mailboxes() == [(bob.id, robert.id)]
+        assert await store.may_share_mailbox(bob.id)
+        assert not await store.may_share_mailbox(other.id)
+        await store.remove_account(bob.id)
+        assert not await store.may_share_mailbox(robert.id)
+
+    async def test_who_may_share_a_mailbox_with_one_may_with_what_that_becomes(
+        self, store: Store, bob: Account, robert: Account
+    ) -> None:
+        third, fourth = [
+            await store.ensure_account(name, declared=False, at=NOW) for name in ("bert", "bo")
+        ]
+        await store.note_same_mailbox(bob.id, robert.id)
+        await store.note_same_mailbox(bob.id, third.id)
+        await store.tell_apart(bob.id, fourth.id)
+        await store.merge_accounts(bob.id, robert.id, at=NOW)
+        assert await store.same_mailboxes() == [(robert.id, third.id)]
+        await store.note_same_mailbox(robert.id, fourth.id)
+        assert not await store.may_share_mailbox(fourth.id)
+
     async def test_the_name_that_went_means_the_account_that_stayed(
         self, store: Store, bob: Account, robert: Account
     ) -> None:

@@ -348,6 +348,21 @@ class StoreContract:
         await store.note_spell(alice.id, Spell(9.0, 1, 5))
         assert await store.spell(alice.id) is None
 
+    async def test_what_left_after_our_dele_was_about_to_be_sent_is_expunged(
+        self, store: Store, alice: Account
+    ) -> None:
+        ids = [await add(store, alice, b"%d\r\n" % n, f"u{n}") for n in range(4)]
+        await store.note_deleting(ids[:3], at=NOW)
+        assert [k.deleting for k in await store.known(alice.id)] == [True] * 3 + [False]
+        await store.note_not_deleted(ids[1:2])
+        seen = [Sighting(ids[2], "u2", 3)]
+        await store.note_listing(alice.id, gone=[], seen=seen, at=NOW)
+        await store.note_listing(alice.id, gone=ids, seen=[], at=NOW)
+        states = [k.upstream for k in await store.known(alice.id)]
+        assert states == [Upstream.EXPUNGED] + [Upstream.GONE] * 3
+        assert await store.removed_upstream(alice.id) == set(ids[1:])
+        assert not any(k.deleting for k in await store.known(alice.id))
+
     async def test_a_purged_message_is_repaired_with_equal_octets_alone(
         self, store: Store, alice: Account
     ) -> None:

@@ -420,7 +420,7 @@ async def test_nothing_is_deleted_on_the_strength_of_a_doubted_listing(
         await played.restart()
         await listings(played, [30.0])
         assert played.upstream.count("DELE") == 0
-        await listings(played, [BELIEVED_AFTER])
+        await listings(played, [BELIEVED_AFTER, 60.0])
         assert len(played.mailbox.expunged) == stays
         await end(played)
 

@@ -328,6 +328,94 @@ async def test_deletions_count_only_when_quit_is_answered(
         assert rude.deleted == ["u1", "u2"]
 
 
+async def upstream_states(home: House) -> list[str]:
+    return [message.upstream.value for message in await home.store.known(1)]
+
+
+async def test_what_quit_has_confirmed_is_expunged_at_once(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    policy = policy_for(rude.port, retention=keeping("delivered"))
+    async with house(tmp_path, policy, declared(policy)) as home:
+        await home.read()
+        await home.uids()
+        assert await upstream_states(home) == ["expunged", "expunged"]
+        assert home.facts.of(SyncFinished)[-1].expunged == 2
+
+
+async def test_a_dele_that_upstream_refuses_counts_for_nothing(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    policy = policy_for(rude.port, retention=keeping("delivered"))
+    async with house(tmp_path, policy, declared(policy)) as home:
+        await home.read()
+        rude.refusals["DELE 1"] = b"-ERR read only\r\n"
+        await home.uids()
+        assert rude.deleted == ["u2"]
+        assert await upstream_states(home) == ["present", "expunged"]
+        assert not any(message.deleting for message in await home.store.known(1))
+        rude.refusals.clear()
+        await home.uids()
+        assert rude.deleted == ["u2", "u1"]
+
+
+async def test_a_quit_that_is_refused_counts_for_nothing(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    policy = policy_for(rude.port, retention=keeping("delivered"))
+    async with house(tmp_path, policy, declared(policy)) as home:
+        await home.read()
+        rude.refusals["QUIT"] = b"-ERR some messages were not deleted\r\n"
+        await home.uids()
+        assert await upstream_states(home) == ["present", "present"]
+        assert home.facts.of(SyncFinished)[-1].expunged == 0
+        rude.refusals.clear()
+        await home.uids()
+        assert rude.deleted == ["u1", "u2"]
+
+
+async def test_what_is_listed_again_is_no_longer_ours_when_it_is_gone_later(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    retention = keeping("delivered", follow_upstream_removals=True)
+    policy = policy_for(rude.port, retention=retention)
+    async with house(tmp_path, policy, declared(policy)) as home:
+        await home.read()
+        rude.refusals["QUIT"] = b"-ERR some messages were not deleted\r\n"
+        await home.uids()
+        rude.refusals.clear()
+        await home.store.add_device(1, "late", since=None, at=home.clock.now())
+        assert await home.uids("alice+late") == ["u1", "u2"]
+        del rude.mails[0]
+        assert await home.uids("alice+late") == ["u2"]
+
+
+@pytest.mark.parametrize("lie", ["STAT", "LIST", "most is missing"])
+async def test_nothing_is_deleted_on_the_strength_of_a_doubted_listing(
+    rude: RudeUpstream, tmp_path: Path, lie: str
+) -> None:
+    policy = policy_for(rude.port, retention=keeping("delivered"))
+    rude.mails.append(("u3", mail("3")))
+    async with house(tmp_path, policy, declared(policy)) as home:
+        await home.uids()
+        await home.read()
+        whole = list(rude.mails)
+        if lie == "STAT":
+            rude.refusals["STAT"] = b"+OK 9 999\r\n"
+        elif lie == "LIST":
+            one = len(whole[0][1])
+            rude.refusals["LIST"] = b"+OK\r\n1 %d\r\n2 what\r\n3 %d\r\n.\r\n" % (one, one)
+        else:
+            del rude.mails[1:]
+        await home.uids()
+        assert not any(c.startswith("DELE") for c in rude.commands)
+        rude.refusals.clear()
+        rude.mails[:] = whole
+        await home.uids()
+        await home.uids()
+        assert rude.deleted == ["u1", "u2", "u3"]
+
+
 async def test_a_damaged_blob_is_never_deleted_upstream_but_fetched_again(
     rude: RudeUpstream, tmp_path: Path
 ) -> None:

@@ -92,15 +92,17 @@ class WatchedMaildrop(MailboxMaildrop):
         super().__init__(mailbox)
         self._world = world
         self._disk = disk
-        self._twice: list[str] = []
+        self._stored: dict[int, str] = {}
 
     def open(self, message: Message) -> io.BytesIO:
         if message.uid in self._disk.stored_uids():
-            self._twice.append(message.uid)
+            self._stored[message.id] = message.uid
         return super().open(message)
 
     async def commit(self) -> None:
-        self._world.broken += [f"1: {uid} is fetched though stored" for uid in self._twice]
+        # TOP is only a look.
+        twice = self.view.retrieved_ids() & self._stored.keys()
+        self._world.broken += [f"1: {self._stored[id_]} is fetched though stored" for id_ in twice]
         await super().commit()
 
 

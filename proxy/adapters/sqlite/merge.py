@@ -51,11 +51,18 @@ _JOIN = """
 UPDATE message SET received_at = max(message.received_at, other.received_at),
   dated = min(message.dated, other.dated),
   fetched_ran = max(message.fetched_ran, other.fetched_ran),
+  deleting_at = coalesce(message.deleting_at, other.deleting_at),
+  upstream = CASE WHEN message.upstream = 'gone'
+      AND (other.upstream = 'expunged' OR other.deleting_at IS NOT NULL)
+    THEN 'expunged' ELSE message.upstream END,
   deleted_at = CASE WHEN other.deleted_at IS NULL THEN NULL ELSE message.deleted_at END
 FROM message AS other WHERE message.id = ?2 AND other.id = ?1
 """
+# What one of them saw leave may be what the other one's DELE took away.
 _TAKE_STATE = """
-UPDATE message SET upstream = other.upstream, upstream_uid = other.upstream_uid,
+UPDATE message SET upstream = CASE WHEN other.upstream = 'gone'
+      AND (message.upstream = 'expunged' OR message.deleting_at IS NOT NULL)
+    THEN 'expunged' ELSE other.upstream END, upstream_uid = other.upstream_uid,
   upstream_octets = other.upstream_octets, left_upstream_at = other.left_upstream_at,
   hidden = other.hidden, left_at_once = other.left_at_once
 FROM message AS other WHERE message.id = ?2 AND other.id = ?1
@@ -100,6 +107,10 @@ _MOVE = (
     "UPDATE sent SET account_id = ?2 WHERE account_id = ?1",
     "UPDATE trouble SET account_id = ?2 WHERE account_id = ?1",
     "UPDATE other_name SET account_id = ?2 WHERE account_id = ?1",
+    "INSERT OR IGNORE INTO same_mailbox (first_id, second_id, told_apart) "
+    "SELECT min(?2, third), max(?2, third), told_apart FROM (SELECT told_apart, "
+    "CASE first_id WHEN ?1 THEN second_id ELSE first_id END AS third FROM same_mailbox "
+    "WHERE first_id = ?1 OR second_id = ?1) WHERE third <> ?2",
     "UPDATE account SET keeps_retrieved = max(account.keeps_retrieved, other.keeps_retrieved), "
     "login_interval = max(account.login_interval, other.login_interval), "
     "created_at = min(account.created_at, other.created_at), "

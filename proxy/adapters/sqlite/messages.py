@@ -78,7 +78,7 @@ class Messages:
     async def known(self, account_id: int) -> list[KnownMessage]:
         rows = await self._database.fetch(
             "SELECT id, upstream_uid, upstream_octets, digest, header_digest, content_digest, "
-            "upstream, purged_at IS NULL AND NOT blob_lost, left_at_once "
+            "upstream, purged_at IS NULL AND NOT blob_lost, left_at_once, deleting_at IS NOT NULL "
             "FROM message WHERE account_id = ? AND NOT own ORDER BY id",
             (account_id,),
         )
@@ -94,8 +94,9 @@ class Messages:
                 upstream=Upstream(upstream),
                 blob_kept=bool(kept) and digest not in lost,
                 left_at_once=left,
+                deleting=bool(deleting),
             )
-            for id_, uid, octets, digest, header, content, upstream, kept, left in rows
+            for id_, uid, octets, digest, header, content, upstream, kept, left, deleting in rows
         ]
 
     def new_blob(self) -> BlobWriter:
@@ -173,13 +174,14 @@ class Messages:
             return
         async with self._database.transaction(account=account_id) as change:
             await change.executemany(
-                "UPDATE message SET upstream = 'gone', left_upstream_at = ?, hidden = ?, "
-                "left_at_once = ? WHERE id = ? AND upstream = 'present'",
+                "UPDATE message SET left_upstream_at = ?, hidden = ?, left_at_once = ?, "
+                "upstream = CASE WHEN deleting_at IS NULL THEN 'gone' ELSE 'expunged' END, "
+                "deleting_at = NULL WHERE id = ? AND upstream = 'present'",
                 [(at, by_retr, at_once, message_id) for message_id in gone],
             )
             await change.executemany(
                 "UPDATE message SET upstream = 'present', left_upstream_at = NULL, hidden = 0, "
-                "upstream_uid = ?, upstream_octets = ?, "
+                "deleting_at = NULL, upstream_uid = ?, upstream_octets = ?, "
                 "header_digest = coalesce(?, header_digest) WHERE id = ?",
                 [(s.upstream_uid, s.upstream_octets, s.header_digest, s.message_id) for s in seen],
             )
@@ -223,10 +225,21 @@ class Messages:
             # Out of descriptors, for one: that says nothing about the blob.
             raise StoreUnavailable(f"blob {message.digest.hex()}: {error}") from None
 
+    async def note_deleting(self, message_ids: Collection[int], *, at: float) -> None:
+        await self._set_deleting([(at, message_id) for message_id in message_ids])
+
+    async def note_not_deleted(self, message_ids: Collection[int]) -> None:
+        await self._set_deleting([(None, message_id) for message_id in message_ids])
+
+    async def _set_deleting(self, notes: Sequence[Row]) -> None:
+        async with self._database.transaction() as change:
+            await change.executemany("UPDATE message SET deleting_at = ? WHERE id = ?", notes)
+
     async def note_expunged(self, message_ids: Collection[int], *, at: float) -> None:
         async with self._database.transaction() as change:
             await change.executemany(
-                "UPDATE message SET upstream = 'expunged', left_upstream_at = ? WHERE id = ?",
+                "UPDATE message SET upstream = 'expunged', left_upstream_at = ?, "
+                "deleting_at = NULL WHERE id = ?",
                 [(at, message_id) for message_id in message_ids],
             )
 
