@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from proxy.domain.errors import UpstreamBusy, UpstreamUnreachable
 from proxy.domain.facts import BlobDamaged, ListingDoubted, SyncFinished, UidlsChanged
 from proxy.domain.fingerprint import Fingerprint
-from proxy.domain.model import Account, KnownMessage
+from proxy.domain.model import Account, KnownMessage, Upstream
 from proxy.domain.plan import Entry, Listing, Plan, left_upstream, plan_sync
 from proxy.domain.policy import HOUR, RetentionPolicy
 from proxy.domain.reconcile import Reconciliation
@@ -119,7 +119,8 @@ class AccountSync:
         deleted = await self._delete(due, found.same) if can_delete else []
         expunged = await self._quit_and_note(deleted, seen.count)
         fetch = self._fetch
-        if not (deleted or fetch.refused or fetch.waiting or self._memory.doubted):
+        unsettled = deleted or fetch.refused or fetch.waiting or self._memory.doubted
+        if not (unsettled or await self._lacks_what_is_there()):
             self._memory.mark = self._mark(listing, found, seen)
         return self._result(len(listing.entries), started, expunged, left)
 
@@ -147,6 +148,11 @@ class AccountSync:
     async def _note_kept(self, seen_again: bool) -> None:
         if seen_again and not self._account.keeps_retrieved:
             await self._store.note_keeps_retrieved(self._account.id)
+
+    async def _lacks_what_is_there(self) -> bool:
+        """Whether a message was lost while this went on, or has not come again."""
+        lost = await self._store.lost(self._account.id)
+        return any(record.upstream is Upstream.PRESENT for record in lost)
 
     def _mark(self, listing: Listing, found: Reconciliation, seen: Overview) -> Mark | None:
         """None when this mailbox cannot be recognised without a listing."""
