@@ -25,6 +25,7 @@ TroubleKind = Literal[
     "store_low",
     "store_full",
     "account_full",
+    "lost_mail",
 ]
 """`store_low` is for the operator alone, `store_full` for devices alone."""
 
@@ -93,6 +94,8 @@ class Watched:
     """UIDLs have just changed."""
     shared: Collection[str] = field(default=())
     """Devices that two mail programs seem to use."""
+    lost: Collection[str] = field(default=())
+    """UIDLs of stored messages that are lost, and that upstream has no more."""
 
 
 def begun(
@@ -118,6 +121,8 @@ def begun(
         fresh.append("too_large")
     if new_shared(watched.shared, open):
         fresh.append("shared_device")
+    if new_lost(watched.lost, open):
+        fresh.append("lost_mail")
     return fresh
 
 
@@ -154,12 +159,19 @@ def new_shared(shared: Collection[str], open: Collection[Trouble]) -> list[str]:
     return sorted(set(shared) - told)
 
 
+def new_lost(lost: Collection[str], open: Collection[Trouble]) -> list[str]:
+    """Those messages that no open trouble is about."""
+    told = {each for trouble in open if trouble.kind == "lost_mail" for each in trouble.marks}
+    return [uid for uid in lost if uid not in told]
+
+
 def is_over(
     trouble: Trouble,
     account: Account,
     *,
     declared: bool,
     shared: Collection[str] = (),
+    lost: Collection[str] = (),
     now: float,
 ) -> bool:
     """Of an account's trouble."""
@@ -174,6 +186,8 @@ def is_over(
             return not is_account_full(account)
         case "shared_device":
             return not set(shared).intersection(trouble.marks)
+        case "lost_mail":
+            return not set(lost).intersection(trouble.marks)
         case "uidls_changed":
             return now - trouble.since > TELLS_FOR
         case _:
