@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -58,6 +59,11 @@ class BlobCopy:
                 self._bring(source, target, digest)
             except FileNotFoundError:
                 return False
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                # One block that cannot be read holds up no other message.
+                self._damaged.add(digest)
             return True
 
     def _is_there(self, found: os.stat_result, target: Folder, digest: bytes) -> bool:
@@ -77,6 +83,10 @@ class BlobCopy:
             target.remove(fresh)
             # What is no plain file is refused here.
             source.open(name, own=False).close()
+            if target.status(name) is not None and _digest(source, name) != digest:
+                # What the backup has of an earlier time may be whole.
+                self._damaged.add(digest)
+                return
             try:
                 target.link(source, name, fresh)
             except FileNotFoundError:

@@ -8,9 +8,12 @@ file is removed under a message that is just coming in with the same octets.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import itertools
 import os
+import stat
+import tempfile
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -78,18 +81,25 @@ def blob_path(folder: Path, digest: bytes) -> Path:
     return folder / name[:2] / name
 
 
-class BlobLost(Exception):
-    """A blob is missing, or not of its size."""
+PASSING = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EINTR)
+)
+"""Errors that tell of the process or of the machine, and nothing of a file."""
 
 
 class Blobs:
     def __init__(self, folder: Path, run: Runner) -> None:
         self.folder = folder
         self.temporary = folder / "tmp"
+        self._start = f"{folder}/"
         self.run = run
         self.lock = asyncio.Lock()
-        self.lost: set[bytes] = set()
-        """Digests of blobs found missing or damaged and not yet replaced."""
+        self.lost: dict[bytes, set[int]] = {}
+        """Digests of blobs found missing, damaged or unreadable and not whole again so far, each
+        with the ids of devices that have asked for it in vain. The rows' `blob_lost` is the copy
+        of this that outlives the process."""
+        self.changes = 0
+        """How often `lost` has changed, and with it what devices may see."""
         self.staged: dict[int, BlobWriter] = {}
         """Received whole, not yet durable; by `Blob.number`."""
         self._numbers = itertools.count()
@@ -111,6 +121,11 @@ class Blobs:
     def path(self, digest: bytes) -> Path:
         return blob_path(self.folder, digest)
 
+    def _file(self, digest: bytes) -> str:
+        """As `path`, for what has no time to lose."""
+        name = digest.hex()
+        return f"{self._start}{name[:2]}/{name}"
+
     def writer(self) -> BlobWriter:
         return BlobWriter(self, next(self._numbers))
 
@@ -128,7 +143,7 @@ class Blobs:
         finally:
             if not keep:
                 self.let_go(blobs)
-        self.lost.difference_update(blob.digest for blob in blobs)
+        self.note_found(blob.digest for blob in blobs)
 
     def let_go(self, blobs: Iterable[Blob]) -> None:
         """These are in their places, or not wanted any more."""
@@ -147,7 +162,7 @@ class Blobs:
                 folders.add(folder)
             _together(BlobWriter.write_out, writers, self.run.at_once)
             for writer in writers:
-                writer.rename(self.path(writer.digest))
+                self._put(writer)
             _together(_sync_folder, list(folders), self.run.at_once)
         except BaseException:
             for writer in writers:
@@ -155,34 +170,77 @@ class Blobs:
             raise
         self._folders |= folders
 
-    def open(self, digest: bytes, octets: int) -> BlobReader:
-        """Raises:
-        BlobLost: missing, or of another size.
-        OSError: it cannot be opened now.
+    def _put(self, writer: BlobWriter) -> None:
+        path = self.path(writer.digest)
+        try:
+            writer.rename(path)
+        except IsADirectoryError:
+            self._set_aside(path)
+            writer.rename(path)
+
+    def _set_aside(self, path: Path) -> None:
+        """A folder in a blob's place is nothing of ours, and may hold what somebody misses."""
+        aside = self.folder / "orphans"
+        aside.mkdir(mode=0o700, exist_ok=True)
+        path.rename(Path(tempfile.mkdtemp(dir=aside)) / path.name)
+
+    def open(
+        self, digest: bytes, octets: int, on_lost: Callable[[], None] = lambda: None
+    ) -> BlobReader:
+        """`on_lost` is called when it is found missing, unreadable, no plain file, of another size,
+        or, by the reader, of other octets.
+
+        Raises:
+            StoreUnavailable: it is lost, or cannot be opened now.
         """
         try:
-            file = open(self.path(digest), "rb", buffering=0)  # noqa: SIM115 - closed by the reader
-        except FileNotFoundError:
-            raise BlobLost("is missing") from None
-        if os.fstat(file.fileno()).st_size != octets:
-            file.close()
-            raise BlobLost("has another size than it should have")
-        return BlobReader(file)
+            descriptor, size = _open_plain(self._file(digest))
+        except OSError as error:
+            raise _unreadable(digest, error, on_lost) from None
+        if size != octets:
+            os.close(descriptor)
+            on_lost()
+            raise StoreUnavailable(f"blob {digest.hex()} has another size than it should have")
+        return BlobReader(descriptor, digest, octets, on_lost)
 
     async def is_intact(self, digest: bytes) -> bool:
-        """Re-read the blob and compare."""
+        """Re-read the blob and compare.
+
+        Raises:
+            OSError: that cannot be told now.
+        """
         return await self.run(self._digest_matches, digest)
 
     def _digest_matches(self, digest: bytes) -> bool:
         try:
-            with open(self.path(digest), "rb") as file:
+            descriptor, _ = _open_plain(self._file(digest))
+            with open(descriptor, "rb", buffering=0) as file:
                 return hashlib.file_digest(file, "sha256").digest() == digest
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno in PASSING:
+                raise
             return False
+
+    def note_lost(self, digest: bytes, device: int | None = None) -> bool:
+        """It was found so, perhaps when this device asked for it; returns whether that is news."""
+        is_news = digest not in self.lost
+        asked = self.lost.setdefault(digest, set())
+        before = len(asked)
+        asked.update(() if device is None else (device,))
+        self.changes += is_news or len(asked) > before
+        return is_news
+
+    def note_found(self, digests: Iterable[bytes]) -> None:
+        """These are whole."""
+        for digest in digests:
+            if self.lost.pop(digest, None) is not None:
+                self.changes += 1
 
     async def remove(self, digests: Collection[bytes]) -> None:
         """Unlink; the caller has dropped every row that names them."""
         await self.run(self._remove, digests)
+        for digest in digests:
+            self.lost.pop(digest, None)
 
     def _remove(self, digests: Collection[bytes]) -> None:
         for digest in digests:
@@ -315,20 +373,62 @@ class BlobWriter:
 
 
 class BlobReader:
-    """See `interfaces.store.BlobReader`."""
+    """See `interfaces.store.BlobReader`.
 
-    def __init__(self, file: BinaryIO | Any) -> None:
-        self._file = file
+    Every reading is hashed, and none trusted for an earlier one: a disk that fails changes a file
+    and leaves its times as they were.
+    """
+
+    __slots__ = ("_descriptor", "_digest", "_left", "_on_lost", "_wanted")
+
+    def __init__(
+        self, descriptor: int, digest: bytes, octets: int, on_lost: Callable[[], None]
+    ) -> None:
+        self._descriptor = descriptor
+        self._wanted = digest
+        self._left = octets
+        self._digest = hashlib.sha256()
+        self._on_lost = on_lost
 
     def read(self, octets: int) -> bytes:
         try:
-            data: bytes = self._file.read(octets)
+            data = os.read(self._descriptor, min(octets, self._left))
         except OSError as error:
-            raise StoreUnavailable(str(error)) from error
+            raise _unreadable(self._wanted, error, self._on_lost) from error
+        self._digest.update(data)
+        self._left -= len(data)
+        ends_early = not data and self._left
+        if ends_early or (not self._left and self._digest.digest() != self._wanted):
+            self._on_lost()
+            raise StoreUnavailable(f"blob {self._wanted.hex()} is damaged")
         return data
 
     def close(self) -> None:
-        self._file.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _open_plain(path: str) -> tuple[int, int]:
+    """Returns a descriptor and the file's size.
+
+    Raises:
+        OSError: it cannot be opened, or is no plain file.
+    """
+    # Nothing is followed, nor waited for, that was put in a blob's place.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is no plain file")
+    return descriptor, status.st_size
+
+
+def _unreadable(digest: bytes, error: OSError, on_lost: Callable[[], None]) -> StoreUnavailable:
+    """What to raise for it."""
+    if error.errno not in PASSING:
+        on_lost()
+    return StoreUnavailable(f"blob {digest.hex()}: {error}")
 
 
 def _create(path: Path) -> BinaryIO:

@@ -71,6 +71,8 @@ class SqliteStore(
             return await self._blobs.run(copies_with, self._catalogue, account)
 
     async def close(self) -> None:
+        if self._writing:
+            await asyncio.wait(self._writing)
         await self._database.close()
         if self._lock is not None:
             os.close(self._lock)
@@ -100,6 +102,10 @@ async def open_store(
         try:
             rows = await database.fetch("SELECT digest FROM message WHERE purged_at IS NULL")
             blobs = Blobs(data_dir / "blobs", run or ThreadRunner())
+            lost = await database.fetch(
+                "SELECT DISTINCT digest FROM message WHERE blob_lost AND purged_at IS NULL"
+            )
+            blobs.lost = {digest: set() for (digest,) in lost}
             with storage_errors():
                 await blobs.run(blobs.prepare, [digest for (digest,) in rows])
         except BaseException:

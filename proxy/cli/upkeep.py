@@ -58,9 +58,9 @@ def gc(config: Config = None, as_json: Json = False) -> None:
 
 
 def verify(config: Config = None, as_json: Json = False) -> None:
-    """Compare every stored message with its digest; fetch damaged ones again.
+    """Compare every stored message with its digest; fetch again what is damaged or unreadable.
 
-    Fails when something stays damaged. Upstream is asked for nothing else.
+    Fails when something stays so, or could not be compared. Upstream is asked for nothing else.
     """
     row = operate(config, "verify")
     lost = [one for one in row["damaged"] if not one["repaired"]]
@@ -68,7 +68,7 @@ def verify(config: Config = None, as_json: Json = False) -> None:
         print_json(row)
     else:
         _print_verified(row, lost)
-    if lost or row["catalogue"]:
+    if lost or row["uncompared"] or row["catalogue"]:
         raise typer.Exit(FAILED)
 
 
@@ -77,8 +77,13 @@ def _print_verified(row: dict[str, Any], lost: list[dict[str, Any]]) -> None:
         f"{row['blobs']} messages compared: {len(row['damaged'])} damaged, "
         f"{row['repaired']} of them fetched again."
     )
-    for one in lost:
-        typer.echo(f"  {one['sha256']} of {', '.join(one['accounts'])} is lost", err=True)
+    if row["found_again"]:
+        typer.echo(f"{row['found_again']} that were lost are whole again.")
+    for one in row["damaged"]:
+        state = "was lost, and has been fetched again" if one["repaired"] else "is lost"
+        typer.echo(f"  {one['sha256']} of {', '.join(one['accounts'])} {state}", err=True)
+    for problem in row["uncompared"]:
+        typer.echo(f"  not compared: {problem}", err=True)
     for failure in row["failures"]:
         typer.echo(f"  {failure}", err=True)
     for problem in row["catalogue"]:

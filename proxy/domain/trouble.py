@@ -27,6 +27,7 @@ TroubleKind = Literal[
     "store_low",
     "store_full",
     "account_full",
+    "lost_mail",
 ]
 """`clock_jump` and `store_low` are for the operator alone, `store_full` for devices alone."""
 
@@ -97,6 +98,8 @@ class Watched:
     """Devices that two mail programs seem to use."""
     twins: Collection[str] = field(default=())
     """Names of accounts that seem to stand for the same mailbox."""
+    lost: Collection[str] = field(default=())
+    """UIDLs of stored messages that are lost, and that upstream has no more."""
 
 
 def begun(
@@ -124,6 +127,8 @@ def begun(
         fresh.append("shared_device")
     if new_twins(watched.twins, open):
         fresh.append("same_mailbox")
+    if new_lost(watched.lost, open):
+        fresh.append("lost_mail")
     return fresh
 
 
@@ -166,6 +171,12 @@ def new_twins(twins: Collection[str], open: Collection[Trouble]) -> list[str]:
     return sorted(set(twins) - told)
 
 
+def new_lost(lost: Collection[str], open: Collection[Trouble]) -> list[str]:
+    """Those messages that no open trouble is about."""
+    told = {each for trouble in open if trouble.kind == "lost_mail" for each in trouble.marks}
+    return [uid for uid in lost if uid not in told]
+
+
 def is_over(
     trouble: Trouble,
     account: Account,
@@ -173,6 +184,7 @@ def is_over(
     declared: bool,
     shared: Collection[str] = (),
     twins: Collection[str] = (),
+    lost: Collection[str] = (),
     now: float,
 ) -> bool:
     """Of an account's trouble."""
@@ -189,6 +201,8 @@ def is_over(
             return not set(shared).intersection(trouble.marks)
         case "same_mailbox":
             return not set(twins).intersection(trouble.marks)
+        case "lost_mail":
+            return not set(lost).intersection(trouble.marks)
         case "uidls_changed":
             return now - trouble.since > TELLS_FOR
         case _:

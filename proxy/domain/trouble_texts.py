@@ -190,6 +190,26 @@ def account_full(account: Account) -> Telling:
     )
 
 
+def lost_mail(account: Account, uids: Sequence[str]) -> Telling:
+    name, count = name_of(account.name), len(uids)
+    what, them = ("1 message", "it") if count == 1 else (f"{count} messages", "them")
+    listed = [f"    UIDL {one_line(uid, UID)}" for uid in uids]
+    more = [f"    and {count - SHOWN} more"] if count > SHOWN else []
+    return telling(
+        f"The mail proxy has lost {what} of {name}",
+        f"The disk of the proxy has {what} of {name} damaged, unreadable or not at all, and the "
+        f"mail provider does not have {them} any more:",
+        "\n".join([*listed[:SHOWN], *more]),
+        f"Devices that have {them} keep {them}. The others are not shown {them}, and get all "
+        "other mail.",
+        "Look whether that disk fails. Then, on the computer that runs the proxy, this names the "
+        "files that are lost:",
+        f"    {PROGRAM} verify",
+        "Copy them from a backup to where they were, and run it again: what is whole is shown to "
+        "devices again.",
+    )
+
+
 GOES_BY_ITSELF = (
     "This message goes away by itself, from devices that have not got it yet, once\n"
     "all is well again.\n"

@@ -67,8 +67,10 @@ class BlobReader(Protocol):
     def read(self, octets: int) -> bytes:
         """The next at most `octets` octets, b"" at the end.
 
+        The last ones are given only if all are what was stored.
+
         Raises:
-            StoreUnavailable: the file cannot be read.
+            StoreUnavailable: they are not, or cannot be read.
         """
 
     def close(self) -> None: ...
@@ -259,11 +261,11 @@ class Views(Protocol):
         """Grows whenever `hidden` of this device may have changed by its own doing."""
 
     async def messages(self, account_id: int) -> tuple[Message, ...]:
-        """What views are cut from, oldest first: blob in the store, not deleted everywhere."""
+        """What views are cut from, oldest first: not purged, not deleted everywhere."""
 
     async def hidden(self, device_id: int, view: ViewKind) -> frozenset[int]:
-        """Ids of messages that this device does not see: deleted, before its `since`, and for
-        the view "undelivered" those it has retrieved."""
+        """Ids of messages that this device does not see: deleted, before its `since`, lost and
+        not had before, and for the view "undelivered" those it has retrieved."""
 
     async def uids_of(self, device_id: int) -> Mapping[int, str]:
         """What this device calls messages that it does not know by `Message.uid`, by their ids."""
@@ -271,10 +273,19 @@ class Views(Protocol):
     async def removed_upstream(self, account_id: int) -> frozenset[int]:
         """Ids of messages that left the upstream by somebody else's doing, and not by our RETR."""
 
-    def open_blob(self, message: Message) -> BlobReader:
-        """Raises:
-        StoreUnavailable: the file is missing or has another size; the message is then fetched
-            again at the next sync while upstream has it.
+    def open_blob(
+        self,
+        message: Message,
+        *,
+        device: int | None = None,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> BlobReader:
+        """For this device. `on_lost` is called when this or the reader finds the blob lost: it is
+        missing, unreadable, or not what was stored. The message is then fetched again at the next
+        sync while upstream has it.
+
+        Raises:
+            StoreUnavailable: it is lost, or cannot be read now.
         """
 
     async def commit_session(
@@ -341,7 +352,8 @@ class Syncing(Protocol):
         """
 
     async def is_intact(self, digest: bytes) -> bool:
-        """Re-read the blob and compare. A missing or damaged one is marked to be fetched again."""
+        """Re-read the blob and compare. One that is missing, damaged or unreadable is lost: marked
+        to be fetched again, and left out of views. One that is whole is lost no more."""
 
     async def note_deleting(self, message_ids: Collection[int], *, at: float) -> None:
         """Our DELE for these is about to be sent; an answer may never come."""
@@ -483,6 +495,9 @@ class Records(Protocol):
 
     async def records(self, account_id: int) -> list[MessageRecord]:
         """All messages of an account with a blob, oldest first."""
+
+    async def lost(self, account_id: int) -> list[MessageRecord]:
+        """Those of them whose blob is lost. Costs nothing while none is."""
 
     async def record(self, account_id: int, uid: str) -> MessageRecord | None:
         """The message that devices know by this UIDL, purged or not."""

@@ -333,6 +333,11 @@ class DeviceSession(asyncio.Protocol):
         """Whether an answer is made in parts."""
         return False
 
+    @property
+    def _unsent(self) -> int:
+        """Octets that a step works through and does not send."""
+        return 0
+
     def _advance(self) -> None:
         """Answer what can be answered now."""
         if self._parting is not None and self._task is None:
@@ -347,6 +352,7 @@ class DeviceSession(asyncio.Protocol):
                 return
             if not self._step() and self._machine.output_octets < OUTPUT_LIMIT:
                 break
+            sent += self._unsent
             if self._machine.output_octets >= OUTPUT_LIMIT:
                 sent += self._flush()
         if self._closing:

@@ -42,6 +42,9 @@ class Janitor:
         while True:
             try:
                 for account in await self._store.accounts():
+                    for record in await self._store.lost(account.id):
+                        # Somebody may have put it back, or the disk may read it again.
+                        await self._store.is_intact(record.digest)
                     await self.clean(account)
             except ProxyError as error:
                 self._observer.observe(Unexpected("janitor", error))

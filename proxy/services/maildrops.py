@@ -72,11 +72,11 @@ class DeviceMaildrop:
     _on_close: Callable[[], None]
 
     def open(self, message: Message) -> BlobReader:
-        try:
-            return self._store.open_blob(message)
-        except StoreUnavailable:
-            self._observer.observe(BlobDamaged(self.account, message.id))
-            raise
+        return self._store.open_blob(
+            message,
+            device=self._device_id,
+            on_lost=lambda: self._observer.observe(BlobDamaged(self.account, message.id)),
+        )
 
     async def commit(self) -> None:
         retrieved, deleted = self.view.retrieved_ids(), self.view.deleted_ids()

@@ -14,6 +14,7 @@ from proxy.services.face import Face, plaintext_allowed
 from proxy.services.replies import reply_to
 from proxy.services.sessions import Sessions
 from proxy.services.transaction import Transaction
+from proxy.services.transfer import CHUNK
 from proxy.wire import pop3_events as pop3
 from proxy.wire.pop3_server import Offer, Pop3Server
 
@@ -57,6 +58,10 @@ class Pop3Session(DeviceSession):
     @property
     def _sending(self) -> bool:
         return self._transaction is not None and self._transaction.sending
+
+    @property
+    def _unsent(self) -> int:
+        return CHUNK if self._transaction is not None and self._transaction.comparing else 0
 
     def _step(self) -> bool:
         if self._transaction is not None and self._transaction.sending:

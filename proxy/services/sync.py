@@ -140,7 +140,8 @@ class AccountSync:
         deleted = await self._deletion.delete(due, found.same, self._digests)
         expunged = await self._quit_and_note(deleted, seen.count)
         fetch = self._fetch
-        if not (deleted or fetch.refused or fetch.waiting or self._doubts.doubted):
+        unsettled = deleted or fetch.refused or fetch.waiting or self._doubts.doubted
+        if not (unsettled or await self._lacks_what_is_there()):
             self._memory.mark = self._mark(listing, found, seen)
         return self._result(len(listing.entries), started, expunged, left)
 
@@ -168,6 +169,11 @@ class AccountSync:
     async def _note_kept(self, seen_again: bool) -> None:
         if seen_again and not self._account.keeps_retrieved:
             await self._store.note_keeps_retrieved(self._account.id)
+
+    async def _lacks_what_is_there(self) -> bool:
+        """Whether a message was lost while this went on, or has not come again."""
+        lost = await self._store.lost(self._account.id)
+        return any(record.upstream is Upstream.PRESENT for record in lost)
 
     def _mark(self, listing: Listing, found: Reconciliation, seen: Overview) -> Mark | None:
         """None when this mailbox cannot be recognised without a listing."""

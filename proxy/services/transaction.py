@@ -28,6 +28,11 @@ class Transaction:
         """Whether a message or a listing is on its way; `send_on` sends its next part."""
         return self._transfer is not None or self._listing is not None
 
+    @property
+    def comparing(self) -> bool:
+        """Whether what is on its way is read on without being sent."""
+        return self._transfer is not None and self._transfer.comparing
+
     def answer(self, event: pop3.Event) -> None:
         try:
             self._answer(event)

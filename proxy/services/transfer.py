@@ -31,19 +31,27 @@ class Transfer:
         self._top = None if top_lines is None else TopCutter(top_lines)
         self._encoder = DotEncoder() if message.dots else None
 
+    @property
+    def comparing(self) -> bool:
+        """Whether all that is asked for has gone, and only the comparison goes on."""
+        return self._top is not None and self._top.done
+
     def next_part(self) -> bytes:
         """The next octets for the wire; `done` tells whether they were the last.
 
+        Also what TOP does not show is read: only with the last octet it is known whether all are
+        what was stored, and only then the answer may end.
+
         Raises:
-            StoreUnavailable: the blob cannot be read, or ends early.
+            StoreUnavailable: the blob cannot be read, or is not what was stored.
         """
         data = self._reader.read(CHUNK)
         self._left -= len(data)
         if not data and self._left:
             raise StoreUnavailable("a blob ends early")
         if self._top is not None:
-            data = self._top.feed(data)
-        self.done = self._left == 0 or (self._top is not None and self._top.done)
+            data = b"" if self._top.done else self._top.feed(data)
+        self.done = self._left == 0
         return self._encoder.feed(data) if self._encoder else data
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from proxy.domain.device_texts import shared_device
 from proxy.domain.directory import Directory
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.facts import (
+    BlobDamaged,
     Fact,
     SyncFailed,
     SyncFinished,
@@ -24,7 +25,7 @@ from proxy.domain.facts import (
     UidlsChanged,
     Unexpected,
 )
-from proxy.domain.model import Account
+from proxy.domain.model import Account, Upstream
 from proxy.domain.policy import DAY, AlertsPolicy
 from proxy.domain.survey import Space
 from proxy.domain.trouble import (
@@ -37,6 +38,7 @@ from proxy.domain.trouble import (
     is_over,
     lacks_room,
     mark,
+    new_lost,
     new_shared,
     new_too_large,
     new_twins,
@@ -102,6 +104,8 @@ class Troubles:
                 self._refusals.pop(name, None)
                 if failed or name in self._troubled:
                     self._wake.set()
+            case BlobDamaged():
+                self._wake.set()
             case UidlsChanged(account=name):
                 self._renamed[name] = fact
                 self._wake.set()
@@ -209,14 +213,23 @@ class Troubles:
         if told or name in self._suspects:
             shared = await self._sharing.shared(account, told, now)
         twins = [twin.name for twin in self._twins.get(account.id, ())]
+        lost = await self._lost(account)
         for trouble in list(open):
-            over = is_over(trouble, account, declared=declared, shared=shared, twins=twins, now=now)
+            over = is_over(
+                trouble,
+                account,
+                declared=declared,
+                shared=shared,
+                twins=twins,
+                lost=lost,
+                now=now,
+            )
             if over or not used or (trouble.kind == "store_full" and not full):
                 await self._end(trouble, name, now)
                 open.remove(trouble)
         renamed = self._renamed.get(name)
         policy = self._directory.policy(name)
-        watched = Watched(policy, declared, self._refusals[name], renamed, shared, twins)
+        watched = Watched(policy, declared, self._refusals[name], renamed, shared, twins, lost)
         began = (
             begun(account, watched, open, running=self._store.ran - self._started, now=now)
             if used
@@ -232,6 +245,15 @@ class Troubles:
             await self._begin(account, "store_full", texts.store_full(account, space), (), now)
             return True
         return bool(open or began)
+
+    async def _lost(self, account: Account) -> list[str]:
+        """What can be had from upstream comes again by itself, and what devices have deleted for
+        all is missed by none."""
+        return [
+            record.uid
+            for record in await self._store.lost(account.id)
+            if record.upstream is not Upstream.PRESENT and record.deleted_at is None
+        ]
 
     def _told(
         self,
@@ -265,6 +287,9 @@ class Troubles:
                 return texts.same_mailbox(account, others[0], self._merge(account, others[0])), [
                     others[0]
                 ]
+            case "lost_mail":
+                lost = new_lost(watched.lost, open)
+                return texts.lost_mail(account, lost), lost
         raise AssertionError(kind)
 
     def _merge(self, account: Account, other: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from proxy.domain.directory import Directory
-from proxy.domain.errors import BadRequest, ProxyError
+from proxy.domain.errors import BadRequest, ProxyError, StoreUnavailable
 from proxy.domain.facts import SyncFinished
 from proxy.interfaces.store import Store
 from proxy.services.admin_names import Names, Report, Row
@@ -85,20 +85,30 @@ class Upkeep:
         return rows
 
     async def verify(self, report: Report) -> Row:
-        """Compare every blob with its digest, and fetch again what is damaged or missing."""
+        """Compare every blob with its digest, and fetch again what is damaged, missing or
+        unreadable."""
         digests = await self._store.blobs()
-        lost = []
+        before = await self._lost()
+        lost, found_again, uncompared = [], 0, []
         for number, digest in enumerate(digests):
             if number % REPORT_EVERY == 0:
                 await report(number, len(digests))
-            if not await self._store.is_intact(digest):
-                lost.append(digest)
+            try:
+                if not await self._store.is_intact(digest):
+                    lost.append(digest)
+                elif digest in before:
+                    found_again += 1
+            except StoreUnavailable as error:
+                uncompared.append(f"{digest.hex()}: {error}")
         failures = await self._fetch_again(lost, report)
-        found = [await self._damage_row(digest) for digest in lost]
+        still = await self._lost()
+        found = [await self._damage_row(digest, still) for digest in lost]
         return {
             "blobs": len(digests),
             "damaged": found,
             "repaired": sum(row["repaired"] for row in found),
+            "found_again": found_again,
+            "uncompared": uncompared,
             "failures": failures,
             "catalogue": await self._store.damage(),
         }
@@ -117,11 +127,15 @@ class Upkeep:
                 failures.append(f"{name}: {error}")
         return failures
 
-    async def _damage_row(self, digest: bytes) -> Row:
+    async def _lost(self) -> set[bytes]:
+        accounts = await self._store.accounts()
+        return {r.digest for each in accounts for r in await self._store.lost(each.id)}
+
+    async def _damage_row(self, digest: bytes, still: set[bytes]) -> Row:
         return {
             "sha256": digest.hex(),
             "accounts": await self._store.account_names_with(digest),
-            "repaired": await self._store.is_intact(digest),
+            "repaired": digest not in still,
         }
 
 

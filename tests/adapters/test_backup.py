@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from proxy.adapters import backup
+from proxy.adapters import backup, blob_copy
 from proxy.adapters.backup import back_up, restore
+from proxy.adapters.folders import Folder
 from proxy.adapters.sqlite.schema import migrations
 from proxy.adapters.store import SqliteStore, open_store
 from proxy.domain.errors import (
@@ -71,6 +74,38 @@ async def test_a_message_repaired_since_is_repaired_in_the_next_backup(
     back_up(tmp_path / "data", tmp_path / "backup", nobody_looks)
     assert back_up(tmp_path / "data", tmp_path / "backup", nobody_looks).octets == 0
     assert restore(tmp_path / "backup", tmp_path / "new", nobody_looks).damaged == ()
+
+
+async def test_what_was_damaged_since_replaces_nothing_in_the_next_backup(
+    store: SqliteStore, alice: Account, tmp_path: Path
+) -> None:
+    await add(store, alice, b"sound\r\n", "1")
+    (blob,) = (tmp_path / "data/blobs").glob("??/*")
+    back_up(tmp_path / "data", tmp_path / "backup", nobody_looks)
+    blob.unlink()
+    blob.write_bytes(b"DAMAGED")
+    copied = back_up(tmp_path / "data", tmp_path / "backup", nobody_looks)
+    assert copied.damaged == (blob.name,)
+    assert restore(tmp_path / "backup", tmp_path / "new", nobody_looks).damaged == ()
+
+
+async def test_an_unreadable_block_keeps_no_other_message_out_of_a_backup(
+    store: SqliteStore, alice: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", refuse_links)
+    for name in ("1", "2", "3"):
+        await add(store, alice, f"{name}\r\n".encode(), name)
+    unreadable = hashlib.sha256(b"2\r\n").hexdigest()
+    copy = blob_copy.copy_file
+
+    def failing(source: Folder, name: str, *more: Any) -> bool:
+        if name == unreadable:
+            raise OSError(5, "Input/output error")
+        return copy(source, name, *more)
+
+    monkeypatch.setattr(blob_copy, "copy_file", failing)
+    copied = back_up(tmp_path / "data", tmp_path / "backup", nobody_looks)
+    assert (copied.messages, copied.blobs, copied.damaged) == (3, 2, (unreadable,))
 
 
 async def test_what_was_purged_leaves_the_next_backup(

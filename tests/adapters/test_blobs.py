@@ -261,22 +261,6 @@ async def test_a_blob_cancelled_while_its_file_is_made_leaves_none_when_aborted(
     assert list((tmp_path / "blobs" / "tmp").iterdir()) == []
 
 
-async def test_a_blob_that_cannot_be_opened_now_is_not_taken_for_lost(
-    store: SqliteStore, alice: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await add(store, alice, b"a\r\n")
-    (message,) = await store.messages(alice.id)
-
-    def no_descriptor_left(*_: Any, **__: Any) -> None:
-        raise OSError(24, "Too many open files")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(blobs, "open", no_descriptor_left, raising=False)
-        with pytest.raises(StoreUnavailable, match="Too many open files"):
-            store.open_blob(message)
-    assert (await store.known(alice.id))[0].blob_kept
-
-
 async def test_a_lost_blob_is_back_for_all_when_another_account_brings_its_octets(
     store: SqliteStore, alice: Account, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
@@ -18,10 +19,12 @@ from proxy.domain.facts import Fact, LoggedIn, SessionEnded, SessionStarted
 from proxy.domain.model import Message
 from proxy.domain.policy import LimitsPolicy, Seconds, SessionPolicy
 from proxy.domain.view import Listing, View
+from proxy.services.device_session import TURN
 from proxy.services.face import Face, PasswordProof, Proof, ScramChallenge, plaintext_allowed
 from proxy.services.pop3_session import Pop3Session
 from proxy.services.rights import Claim
 from proxy.services.sessions import Sessions
+from proxy.services.transfer import CHUNK
 from proxy.wire.pop3 import NEVER, Expire
 
 BIG = 30 * 1024 * 1024
@@ -38,6 +41,15 @@ class Zeros(io.RawIOBase):
         given = min(octets, self.left)
         self.left -= given
         return b"0" * given
+
+
+class Headed(Zeros):
+    """One that has a header."""
+
+    def read(self, octets: int = -1) -> bytes:
+        is_first = self.left == BIG
+        given = super().read(octets)
+        return b"A: b\r\n\r\n" + given[8:] if is_first else given
 
 
 @dataclass
@@ -278,6 +290,22 @@ async def test_a_blob_that_ends_early_never_looks_whole() -> None:
         await client.say(b"RETR 1")
         assert b"\r\n.\r\n" not in await client.rest()
         assert (await client.facts.ended()).ended == "error"
+
+
+async def test_others_get_their_turn_while_what_top_does_not_show_is_compared() -> None:
+    big = Headed(BIG)
+    async with connected(Drop([b""], big=big)) as client:
+        await client.log_in()
+        left = [BIG]
+
+        def look() -> None:
+            left.append(big.left)
+            if big.left:
+                asyncio.get_running_loop().call_soon(look)
+
+        look()
+        assert await client.lines(b"TOP 1 0") == [b"A: b", b""]
+    assert max(before - after for before, after in pairwise(left)) <= TURN + CHUNK
 
 
 @pytest.mark.parametrize("command", [b"LIST 9", b"UIDL 0", b"RETR 2", b"TOP 2 0", b"DELE 2"])

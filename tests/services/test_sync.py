@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from proxy.adapters.blobs import blob_path
 from proxy.domain.errors import BadLogin, StoreUnavailable, UpstreamUnreachable
 from proxy.domain.facts import ListingDoubted, MessageSkipped, SyncFailed, SyncFinished
 from proxy.domain.policy import (
@@ -429,6 +432,77 @@ async def test_a_damaged_blob_is_never_deleted_upstream_but_fetched_again(
         assert await home.read() == [mail("1"), mail("2")]
         await home.uids()
         assert rude.deleted == ["u2", "u1"]
+
+
+async def test_an_unreadable_blob_fails_no_sync_is_not_deleted_upstream_and_fetched_again(
+    rude: RudeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = policy_for(rude.port, retention=keeping("delivered"))
+    async with house(tmp_path, policy, declared(policy)) as home:
+        await home.read()
+        unreadable = hashlib.sha256(mail("1")).hexdigest()
+        compare = hashlib.file_digest
+
+        def failing(file: Any, kind: str) -> Any:
+            if unreadable in str(Path(f"/proc/self/fd/{file.fileno()}").readlink()):
+                raise OSError(5, "Input/output error")
+            return compare(file, kind)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(hashlib, "file_digest", failing)
+            await home.uids()
+            assert home.facts.of(SyncFailed) == []
+            assert rude.deleted == ["u2"]
+            await home.uids()
+            assert rude.retrieved() == 3
+            assert rude.deleted == ["u2"]
+        await home.uids()
+        assert rude.deleted == ["u2", "u1"]
+
+
+async def test_a_blob_lost_while_a_sync_went_on_is_fetched_by_the_next_one(
+    rude: RudeUpstream, home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the sync leaves for the next must not say that nothing is to be done."""
+    await home.uids()
+    rude.mails.append(("u3", mail("3")))
+    note = home.store.note_listing
+
+    async def beside_a_device(*arguments: Any, **more: Any) -> None:
+        await note(*arguments, **more)
+        _damage(tmp_path, mail("1"))
+        assert not await home.store.is_intact(hashlib.sha256(mail("1")).digest())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(home.store, "note_listing", beside_a_device)
+        await home.uids()
+    await home.uids()
+    assert await home.read() == [mail("1"), mail("2"), mail("3")]
+
+
+async def test_what_is_whole_again_is_noticed_though_nobody_has_it_upstream(
+    rude: RudeUpstream, home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.uids()
+    digest = hashlib.sha256(mail("1")).digest()
+    _damage(tmp_path, mail("1"))
+    assert not await home.store.is_intact(digest)
+    del rude.mails[0]
+    assert await home.uids() == ["u2"]
+    blob_path(tmp_path / "blobs", digest).write_bytes(mail("1"))
+    looked, look = asyncio.Event(), home.store.is_intact
+
+    async def watched(digest: bytes) -> bool:
+        intact = await look(digest)
+        looked.set()
+        return intact
+
+    monkeypatch.setattr(home.store, "is_intact", watched)
+    janitor = asyncio.create_task(home.core.janitor.work())
+    async with asyncio.timeout(20):
+        await looked.wait()
+    janitor.cancel()
+    assert await home.uids() == ["u1", "u2"]
 
 
 async def test_a_missing_blob_is_fetched_again_after_a_device_asked_for_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from email import message_from_bytes
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.adapters.blobs import blob_path
 from proxy.domain.directory import Directory
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.facts import SyncFailed, SyncFinished, TroubleBegan, TroubleOver, UidlsChanged
@@ -20,6 +22,7 @@ from proxy.domain.survey import Space
 from proxy.domain.trouble import TELLS_FOR, TOO_LARGE
 from proxy.interfaces.store import Store
 from proxy.services.troubles import Troubles
+from tests.interfaces.store_contract import add, commit
 from tests.services.house import START, House, declared, house, policy_for, world_of
 
 PLENTY = Space(100 * 1024**3, 200 * 1024**3)
@@ -112,6 +115,40 @@ async def test_the_second_refusal_in_a_row_is_told_once(desk: Desk) -> None:
         await desk.fails()
     assert await desk.subjects() == ["The mail provider refuses the password of alice"]
     assert desk.home.facts.of(TroubleBegan) == [TroubleBegan("alice", "password_refused", True)]
+
+
+async def test_mail_that_is_lost_is_told_of_until_somebody_brings_it_back(desk: Desk) -> None:
+    account = await desk.account()
+    message = await add(desk.store, account, b"a\r\n", "u1")
+    path = blob_path(desk.folder / "blobs", hashlib.sha256(b"a\r\n").digest())
+    path.write_bytes(b"b\r\n")
+    assert not await desk.store.is_intact(hashlib.sha256(b"a\r\n").digest())
+    await desk.troubles.round()
+    # Upstream has it, so it comes again.
+    assert desk.home.facts.of(TroubleBegan) == []
+    await desk.store.note_listing(account.id, gone=[message], seen=(), at=START)
+    for _ in range(3):
+        await desk.troubles.round()
+    assert desk.home.facts.of(TroubleBegan) == [TroubleBegan("alice", "lost_mail", True)]
+    (trouble,) = await desk.store.troubles()
+    assert trouble.marks == ("u1",)
+    assert "1 message of alice" in trouble.subject
+    assert "verify" in trouble.body
+    path.write_bytes(b"a\r\n")
+    assert await desk.store.is_intact(hashlib.sha256(b"a\r\n").digest())
+    await desk.troubles.round()
+    assert [over.trouble for over in desk.home.facts.of(TroubleOver)] == ["lost_mail"]
+
+
+async def test_lost_mail_that_all_have_deleted_is_missed_by_none(desk: Desk) -> None:
+    account, laptop = await desk.account(), await desk.device("laptop")
+    message = await add(desk.store, account, b"a\r\n", "u1")
+    await desk.store.note_listing(account.id, gone=[message], seen=(), at=START)
+    await commit(desk.store, laptop, deleted={message}, everywhere=True)
+    blob_path(desk.folder / "blobs", hashlib.sha256(b"a\r\n").digest()).unlink()
+    assert not await desk.store.is_intact(hashlib.sha256(b"a\r\n").digest())
+    await desk.troubles.round()
+    assert desk.home.facts.of(TroubleBegan) == []
 
 
 async def test_no_other_account_hears_of_it(desk: Desk) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 
-from proxy.adapters.blobs import BlobLost, Blobs, to_the_end
+from proxy.adapters.blobs import Blobs, to_the_end
 from proxy.adapters.sqlite.connection import Connection, Row
 from proxy.adapters.sqlite.database import Database, storage_errors
 from proxy.adapters.sqlite.seen import any_seen, mark_seen
@@ -74,11 +76,12 @@ WHERE account_id = ?1 AND device_uid.uid IN (SELECT value FROM json_each(?2))
 class Messages:
     _database: Database
     _blobs: Blobs
+    _writing: set[asyncio.Task[None]]
 
     async def known(self, account_id: int) -> list[KnownMessage]:
         rows = await self._database.fetch(
             "SELECT id, upstream_uid, upstream_octets, digest, header_digest, content_digest, "
-            "upstream, purged_at IS NULL AND NOT blob_lost, left_at_once, deleting_at IS NOT NULL "
+            "upstream, purged_at IS NULL, left_at_once, deleting_at IS NOT NULL "
             "FROM message WHERE account_id = ? AND NOT own ORDER BY id",
             (account_id,),
         )
@@ -199,31 +202,45 @@ class Messages:
     async def is_intact(self, digest: bytes) -> bool:
         with storage_errors():
             intact = await self._blobs.is_intact(digest)
-        if not intact:
-            self._blobs.lost.add(digest)
-            async with self._database.transaction() as change:
-                await change.execute(
-                    "UPDATE message SET blob_lost = 1 WHERE digest = ? AND purged_at IS NULL",
-                    (digest,),
-                )
-                accounts = await change.fetch(
-                    "SELECT DISTINCT account_id FROM message WHERE digest = ?", (digest,)
-                )
-            self._database.versions.update(account_id for (account_id,) in accounts)
+            if intact and digest not in self._blobs.lost:
+                return True
+            async with self._blobs.lock:
+                # A sync may just have replaced it.
+                intact = await self._blobs.is_intact(digest)
+                if intact:
+                    self._blobs.note_found([digest])
+                else:
+                    self._blobs.note_lost(digest)
+                # What cannot be made durable now counts as long as this process lives.
+                with suppress(StoreUnavailable):
+                    async with self._database.transaction() as change:
+                        await change.execute(
+                            "UPDATE message SET blob_lost = ?2 "
+                            "WHERE digest = ?1 AND blob_lost <> ?2 AND purged_at IS NULL",
+                            (digest, not intact),
+                        )
         return intact
 
-    def open_blob(self, message: Message) -> BlobReader:
-        try:
-            return self._blobs.open(message.digest, message.octets)
-        except BlobLost as error:
-            # Known to `known` at once; any account may hold it, so every cached mark is void.
-            self._blobs.lost.add(message.digest)
-            for account_id in self._database.versions:
-                self._database.versions[account_id] += 1
-            raise StoreUnavailable(f"blob {message.digest.hex()}: {error}") from None
-        except OSError as error:
-            # Out of descriptors, for one: that says nothing about the blob.
-            raise StoreUnavailable(f"blob {message.digest.hex()}: {error}") from None
+    def open_blob(
+        self,
+        message: Message,
+        *,
+        device: int | None = None,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> BlobReader:
+        def lost() -> None:
+            if self._blobs.note_lost(message.digest, device):
+                # Looked at again, since it may be replaced while it is read; and made durable.
+                look = asyncio.get_running_loop().create_task(self._look_again(message.digest))
+                self._writing.add(look)
+                look.add_done_callback(self._writing.discard)
+            on_lost()
+
+        return self._blobs.open(message.digest, message.octets, lost)
+
+    async def _look_again(self, digest: bytes) -> None:
+        with suppress(StoreUnavailable):
+            await self.is_intact(digest)
 
     async def note_deleting(self, message_ids: Collection[int], *, at: float) -> None:
         await self._set_deleting([(at, message_id) for message_id in message_ids])

@@ -10,7 +10,7 @@ from proxy.domain.model import AccountSize, Delivery, MessageRecord, Upstream
 
 _RECORD = (
     "SELECT id, uid, digest, octets, received_at, fetched_at, upstream, left_upstream_at, "
-    "deleted_at, purged_at, blob_lost, own, only_device, dated FROM message"
+    "deleted_at, purged_at, own, only_device, dated FROM message"
 )
 
 _SIZE = """
@@ -55,13 +55,18 @@ class Records:
         )
         return [self._record(row) for row in rows]
 
+    async def lost(self, account_id: int) -> list[MessageRecord]:
+        if not self._blobs.lost:
+            return []
+        return [one for one in await self.records(account_id) if one.blob_lost]
+
     async def record(self, account_id: int, uid: str) -> MessageRecord | None:
         rows = await self._database.fetch(f"{_RECORD} {_BY_UID}", (account_id, uid))
         return self._record(rows[0]) if rows else None
 
     def _record(self, row: Row) -> MessageRecord:
         id_, uid, digest, octets, received, fetched, upstream, left, deleted, purged, *rest = row
-        lost, own, only_device, dated = rest
+        own, only_device, dated = rest
         return MessageRecord(
             id=id_,
             uid=uid,
@@ -73,7 +78,7 @@ class Records:
             left_upstream_at=left,
             deleted_at=deleted,
             purged_at=purged,
-            blob_lost=bool(lost) or digest in self._blobs.lost,
+            blob_lost=digest in self._blobs.lost,
             own=bool(own),
             only_device=only_device,
             dated=bool(dated),

@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from proxy.adapters.blobs import Blobs
 from proxy.adapters.sqlite.connection import Connection
 from proxy.adapters.sqlite.database import Database
 from proxy.domain.errors import NotFound
@@ -53,6 +54,7 @@ class _Commit:
 
 class ViewsAndCommits:
     _database: Database
+    _blobs: Blobs
     commits_waiting: int = 0
     _waiting_commits: list[_Commit]
     _writing: set[asyncio.Task[None]]
@@ -61,7 +63,8 @@ class ViewsAndCommits:
     """All of the table, which is small; None: not read yet."""
 
     def version(self, account_id: int) -> int:
-        return self._database.versions[account_id]
+        # Any account may have the messages of a blob that is lost, or is back.
+        return self._database.versions[account_id] + self._blobs.changes
 
     def device_version(self, device_id: int) -> int:
         return self._database.device_versions[device_id]
@@ -79,7 +82,26 @@ class ViewsAndCommits:
             _HIDDEN,
             (device_id, view == "undelivered"),
         )
-        return frozenset(message_id for (message_id,) in rows)
+        ids = frozenset(message_id for (message_id,) in rows)
+        return ids | await self._out_of_reach(device_id) if self._blobs.lost else ids
+
+    async def _out_of_reach(self, device_id: int) -> frozenset[int]:
+        """Lost messages, unless the device has had them: a program that remembers UIDLs forgets
+        those which it is not shown, and fetches them once more when they are back. One that asks
+        again for what it has had remembers nothing."""
+        lost = self._blobs.lost
+        rows = await self._database.fetch(
+            "SELECT message.id, digest, EXISTS (SELECT 1 FROM delivery "
+            "WHERE device_id = ?1 AND message_id = message.id AND retrieved_at IS NOT NULL) "
+            "FROM message JOIN device USING (account_id) "
+            "WHERE device.id = ?1 AND purged_at IS NULL",
+            (device_id,),
+        )
+        return frozenset(
+            id_
+            for id_, digest, had in rows
+            if digest in lost and (not had or device_id in lost[digest])
+        )
 
     async def uids_of(self, device_id: int) -> Mapping[int, str]:
         if self._device_uids is None:
