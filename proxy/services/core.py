@@ -65,7 +65,7 @@ class Core:
         self.passwords = AccountPasswords(directory, kept, sources)
         login = AccountLogin(world, observer, directory, kept, self.passwords)
         self.syncs = Syncs(world, store, observer, directory, login, self._room)
-        maildrops = Maildrops(store, world.clock, observer)
+        self.maildrops = maildrops = Maildrops(store, world.clock, observer)
         self.rights = Rights(world.entropy.token(32))
         self._gate = Gate(limits, world.entropy.token(32))
         self._newcomers = Newcomers(limits)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from proxy.domain.errors import ProxyError
 from proxy.services.face import Maildrop
@@ -22,6 +23,10 @@ class Transaction:
         self._transfer: Transfer | None = None
         self._listing: Iterator[bytes] | None = None
         """What is still to be sent of a LIST or UIDL."""
+        self._lists_uids = False
+        self.on_their_way: list[Callable[[], None]] = []
+        """Marks to be made once the kernel has what is now among the machine's output; for who
+        writes that to take."""
 
     @property
     def sending(self) -> bool:
@@ -61,6 +66,7 @@ class Transaction:
                 machine.ok(f"{number} {view.message(number).octets}")
             case pop3.Uidl(number=None):
                 machine.body_start("unique-id listing follows")
+                self._lists_uids = True
                 self._list_on(view.uidl_lines())
             case pop3.Uidl(number=int(number)):
                 machine.ok(f"{number} {view.message(number).uid}")
@@ -83,6 +89,9 @@ class Transaction:
                 return
         self._machine.body_end()
         self._listing = None
+        if self._lists_uids and self.maildrop.view.awaits_listing:
+            self.on_their_way.append(self.maildrop.view.mark_listed)
+        self._lists_uids = False
 
     def _send_message(self, number: int, top_lines: int | None = None) -> None:
         message = self.maildrop.view.message(number)
@@ -93,6 +102,8 @@ class Transaction:
         except ProxyError:
             transfer.close()
             raise
+        if transfer.counts:
+            self.maildrop.view.mark_asked(number)
         self._machine.body_start(f"{message.octets} octets" if top_lines is None else "top follows")
         self._pass_on(transfer, part)
 
@@ -104,5 +115,6 @@ class Transaction:
         self._machine.body_end()
         if transfer.counts:
             self.maildrop.view.mark_retrieved(transfer.number)
+            self.on_their_way.append(partial(self.maildrop.view.mark_sent, transfer.number))
         self._transfer = None
         transfer.close()

@@ -30,9 +30,12 @@ from tests.interfaces.seen_contract import SeenContract
 from tests.interfaces.sent_contract import SentContract
 from tests.interfaces.store_contract import NOW, StoreContract, add, commit, fetched
 from tests.interfaces.trouble_contract import TroubleContract
+from tests.interfaces.unconfirmed_contract import UnconfirmedContract
 
 
-class TestOnThreads(StoreContract, SeenContract, SentContract, TroubleContract, MergeContract):
+class TestOnThreads(
+    StoreContract, SeenContract, SentContract, TroubleContract, MergeContract, UnconfirmedContract
+):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
         store = await open_store(tmp_path)
@@ -40,7 +43,9 @@ class TestOnThreads(StoreContract, SeenContract, SentContract, TroubleContract, 
         await store.close()
 
 
-class TestInline(StoreContract, SeenContract, SentContract, TroubleContract, MergeContract):
+class TestInline(
+    StoreContract, SeenContract, SentContract, TroubleContract, MergeContract, UnconfirmedContract
+):
     """As under simulation."""
 
     @pytest.fixture

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from proxy.adapters.sqlite.connection import Connection
 from proxy.adapters.sqlite.database import Database
+from proxy.adapters.sqlite.unconfirmed import Unconfirmed
 from proxy.domain.errors import NotFound
 from proxy.domain.model import Message
 from proxy.domain.policy import ViewKind
@@ -36,7 +37,7 @@ class _Commit:
     done: asyncio.Future[None]
 
 
-class ViewsAndCommits:
+class ViewsAndCommits(Unconfirmed):
     _database: Database
     commits_waiting: int = 0
     _waiting_commits: list[_Commit]
@@ -159,6 +160,7 @@ class ViewsAndCommits:
             for message_id in {*commit.retrieved, *deleted}
         ]
         await change.executemany(MARK, marks)
+        await self._confirm(change, commit.device_id, {*commit.retrieved, *deleted})
         if not commit.everywhere or not deleted:
             return set()
         await change.executemany(
