@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from proxy.domain import facts
 from proxy.domain.errors import ProxyError
@@ -127,7 +128,9 @@ class Pop3Session(DeviceSession):
             # Nobody tells what TLS has passed on and the transport below still has. A device that
             # takes none of it is dropped in time.
             self._paused = True
-            await asyncio.sleep(LOOK_AGAIN)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_AGAIN):
+                    await self._lost.wait()
             self._paused = False
             self._note_left()
         return not self._leaving and not self._closing

@@ -8,7 +8,7 @@ from functools import partial
 from proxy.domain.errors import ProxyError
 from proxy.services.face import Maildrop
 from proxy.services.replies import reply_to
-from proxy.services.transfer import Transfer
+from proxy.services.transfer import Transfer, fetches
 from proxy.wire import pop3_events as pop3
 from proxy.wire.line_server import OUTPUT_LIMIT
 from proxy.wire.pop3_server import Pop3Server
@@ -95,6 +95,8 @@ class Transaction:
 
     def _send_message(self, number: int, top_lines: int | None = None) -> None:
         message = self.maildrop.view.message(number)
+        if fetches(top_lines):
+            self.maildrop.view.mark_asked(number)
         transfer = Transfer(number, message, self.maildrop.open(message), top_lines)
         try:
             # +OK is said only with the first octets in hand.
@@ -102,8 +104,6 @@ class Transaction:
         except ProxyError:
             transfer.close()
             raise
-        if transfer.counts:
-            self.maildrop.view.mark_asked(number)
         self._machine.body_start(f"{message.octets} octets" if top_lines is None else "top follows")
         self._pass_on(transfer, part)
 

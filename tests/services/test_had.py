@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.adapters.net import SocketNetwork
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.facts import SessionEnded
-from proxy.domain.model import Delivery, Holding
+from proxy.domain.model import Delivery, Holding, Message
 from proxy.domain.policy import DAY, DevicePolicy, RetentionPolicy
+from proxy.domain.view import Listing, View
+from proxy.interfaces.store import BlobReader
+from proxy.services.maildrops import DeviceMaildrop
+from proxy.wire.pop3 import NEVER
 from tests.rude_upstream import RudeUpstream, mail
-from tests.services.house import START, House, house, policy_for
+from tests.services.house import START, House, SetClock, house, policy_for
+from tests.services.house import Facts as HouseFacts
 
 TIMEOUT = 20
 DELIVERED = RetentionPolicy(upstream="delivered")
@@ -181,6 +190,25 @@ async def test_who_fetches_it_again_and_is_cut_off_again_did_not_have_it(tmp_pat
         assert await deliveries(home) == []
 
 
+async def test_who_asks_for_it_again_and_is_refused_has_not_passed_it_over(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await session(home, "UIDL", "RETR 1")
+
+    def unreadable(message: Message) -> BlobReader:
+        raise StoreUnavailable(message.uid)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(home.store, "open_blob", unreadable)
+        async with program(home) as device:
+            await device.says("UIDL")
+            device.writer.write(b"RETR 1\r\n")
+            assert (await device.line()).startswith(b"-ERR")
+            await device.says("QUIT")
+            await device.is_over()
+    assert await deliveries(home) == []
+
+
 async def test_what_was_sent_whole_is_known_after_a_restart(
     rude: RudeUpstream, tmp_path: Path
 ) -> None:
@@ -304,3 +332,51 @@ async def test_a_program_that_remembers_has_what_it_fetched_beside_what_it_delet
     """It fetches what is new and deletes what has been with it for long."""
     await session(home, "RETR 1", "DELE 2", "QUIT")
     assert len(await deliveries(home, "u1")) == 1
+
+
+@dataclass
+class Commits:
+    """A store that takes commits and keeps what they said."""
+
+    had: set[int] = field(default_factory=set)
+
+    async def commit_session(self, device_id: int, **marks: Any) -> None:
+        self.had = {*marks["retrieved"], *marks["deleted"]}
+
+
+numbers = st.integers(1, 4)
+steps = st.lists(
+    st.tuples(st.sampled_from(["RETR", "TOP", "DELE"]), numbers) | st.just(("RSET", 0)),
+    max_size=12,
+)
+
+
+@given(steps, st.sampled_from(["all", "undelivered"]))
+def test_whatever_a_session_does_quit_commits_what_the_view_says(
+    done: list[tuple[str, int]], kind: str
+) -> None:
+    view = View(Listing([Message(n, f"u{n}", b"", 10, dots=False) for n in range(1, 5)]))
+    store, clock = Commits(), SetClock()
+    maildrop = DeviceMaildrop(
+        *("alice", "laptop", view, NEVER, store, clock, HouseFacts(), 1),  # type: ignore[arg-type]
+        _undelivered=kind == "undelivered",
+        _everywhere=False,
+        _on_close=lambda _: None,
+    )
+    retrieved, deleted, ever_deleted = set[int](), set[int](), False
+    for verb, number in done:
+        if verb == "RSET":
+            view.reset()
+            deleted.clear()
+        elif number not in deleted and verb == "RETR":
+            view.mark_retrieved(number)
+            retrieved.add(number)
+        elif number not in deleted and verb == "DELE":
+            view.mark_deleted(number)
+            deleted.add(number)
+            ever_deleted = True
+    asyncio.run(maildrop.commit())
+    if kind == "undelivered" and ever_deleted:
+        assert store.had == deleted
+    else:
+        assert store.had == retrieved | deleted
