@@ -120,6 +120,7 @@ class _Listener(asyncio.Protocol):
         self._behind.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.link.over()
         self._done(ConnectionResetError(_LOST))
         self.lost.set()
 
@@ -160,5 +161,6 @@ async def await_client_hello(
             # Between the last octet and here, and it is told to nobody else any more.
             raise ConnectionResetError(_LOST)
     finally:
+        listener.link.over()
         transport.set_protocol(protocol)
     return bytes(listener.hello.octets)

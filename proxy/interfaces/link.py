@@ -46,8 +46,13 @@ class Link:
         """
         self.transport = transport
         self._under = under if under is not transport else None
-        self._lost = lost
+        self._lost: Callable[[Exception | None], None] | None = lost
         self._dead = False
+
+    def over(self) -> None:
+        """`connection_lost` has come. The link lets go of it: a protocol that is held by what it
+        holds would wait for the garbage collector."""
+        self._lost = None
 
     def write(self, data: bytes) -> None:
         try:
@@ -124,5 +129,6 @@ class Link:
         self._dead = True
         with suppress(*DEAD):
             self.transport.abort()
-        # Not at once: the caller is in the middle of something.
-        asyncio.get_running_loop().call_soon(self._lost, error)
+        if self._lost is not None:
+            # Not at once: the caller is in the middle of something.
+            asyncio.get_running_loop().call_soon(self._lost, error)

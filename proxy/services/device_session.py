@@ -181,6 +181,7 @@ class DeviceSession(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._lost.is_set():
             return
+        self._transport.over()
         self._timer.cancel()
         self._end("tls_error" if self._shaking_hands else "eof")
         self._lost.set()

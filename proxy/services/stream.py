@@ -53,6 +53,8 @@ class Stream(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._link is not None:
+            self._link.over()
         self._eof = True
         self._error = exc
         self._readable.set()

@@ -4,6 +4,8 @@ in its library's own way. That is the end of a session, and never a fault of the
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -233,3 +235,26 @@ def test_only_what_a_dead_transport_raises_is_taken_for_its_death() -> None:
     transport.die("is_closing", DEATHS["uvloop"])
     with pytest.raises(ConnectionResetError), told_as_reset(transport):
         raise RuntimeError("the handler is closed")
+
+
+def test_a_session_that_is_over_does_not_wait_for_the_garbage_collector() -> None:
+    async def story() -> None:
+        sessions: Sessions[Pop3Session] = Sessions(LimitsPolicy())
+        door, network = OneDoor(Drop([b"one\r\n"])), SocketNetwork(None)
+        face = Face(door, network, Facts(), SessionPolicy(), LimitsPolicy(), "test/1")
+        session = Pop3Session(face, sessions, tls=False)
+        gone = weakref.ref(session)
+        session.connection_made(Dying())
+        for octets in SESSION:
+            session.data_received(octets)
+            await turns()
+        session.connection_lost(None)
+        del session
+        await turns()
+        assert gone() is None
+
+    gc.disable()
+    try:
+        run("asyncio", story)
+    finally:
+        gc.enable()
