@@ -285,6 +285,7 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
                 worker.cancel()
             await app.core.syncs.stop()
             await app.core.submissions.close()
+            await app.core.maildrops.settle()
             await asyncio.gather(*workers, return_exceptions=True)
             await app.core.timekeeper.stop()
     finally:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from struct import error, unpack_from
 
+from proxy.interfaces.link import Link
+
 LIMIT = 32 * 1024
 """Octets that may come before the message is whole; those of real clients have some 2,000."""
 
@@ -98,7 +100,7 @@ class _Listener(asyncio.Protocol):
         self.hello = ClientHello()
         self.heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.lost = asyncio.Event()
-        self._transport = transport
+        self.link = Link(transport, self.connection_lost)
         self._behind = behind
 
     def data_received(self, data: bytes) -> None:
@@ -109,7 +111,7 @@ class _Listener(asyncio.Protocol):
             self._done(error)
         else:
             self._done(None)
-        self._transport.pause_reading()
+        self.link.pause_reading()
 
     def pause_writing(self) -> None:
         self._behind.pause_writing()
@@ -118,6 +120,7 @@ class _Listener(asyncio.Protocol):
         self._behind.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.link.over()
         self._done(ConnectionResetError(_LOST))
         self.lost.set()
 
@@ -146,17 +149,18 @@ async def await_client_hello(
     try:
         listener.data_received(received)
         if not listener.heard.done():
-            transport.resume_reading()
+            listener.link.resume_reading()
         await listener.heard
         offered = listener.hello.protocols
         if offered and ours.encode() not in offered:
-            transport.write(_REFUSAL)
-            transport.close()
+            listener.link.write(_REFUSAL)
+            listener.link.close()
             await listener.lost.wait()
             raise ConnectionAbortedError(f"the client offers {offered!r} and not {ours}")
         if listener.lost.is_set():
             # Between the last octet and here, and it is told to nobody else any more.
             raise ConnectionResetError(_LOST)
     finally:
+        listener.link.over()
         transport.set_protocol(protocol)
     return bytes(listener.hello.octets)

@@ -14,6 +14,7 @@ from proxy.adapters.client_hello import await_client_hello
 from proxy.adapters.host_names import HostNames
 from proxy.adapters.listeners import SocketListener, open_listener
 from proxy.domain.errors import UpstreamUnreachable, UpstreamUnusable
+from proxy.interfaces.link import told_as_reset
 from proxy.interfaces.world import DeviceProtocol, DeviceTls, UpstreamTls
 
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -57,13 +58,14 @@ class SocketNetwork:
     ) -> asyncio.Transport:
         loop = asyncio.get_running_loop()
         try:
-            upgraded = await loop.start_tls(
-                transport,
-                protocol,
-                _context(tls),
-                server_hostname=tls.server_name,
-                ssl_handshake_timeout=CONNECT_TIMEOUT,
-            )
+            with told_as_reset(transport):
+                upgraded = await loop.start_tls(
+                    transport,
+                    protocol,
+                    _context(tls),
+                    server_hostname=tls.server_name,
+                    ssl_handshake_timeout=CONNECT_TIMEOUT,
+                )
         except OSError as error:
             raise _unreachable(tls.server_name, error) from None
         return _open(upgraded)
@@ -87,9 +89,19 @@ class SocketNetwork:
         received: bytes,
         speaks: DeviceProtocol,
     ) -> DeviceTls:
-        ours = self._device_tls
-        if ours is None:
+        if self._device_tls is None:
             raise OSError("there is no certificate")
+        with told_as_reset(transport):
+            return await self._shake_hands(self._device_tls, transport, protocol, received, speaks)
+
+    async def _shake_hands(
+        self,
+        ours: DeviceContext,
+        transport: asyncio.Transport,
+        protocol: asyncio.Protocol,
+        received: bytes,
+        speaks: DeviceProtocol,
+    ) -> DeviceTls:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             hello = await await_client_hello(transport, protocol, received, speaks)
         handshake = asyncio.ensure_future(

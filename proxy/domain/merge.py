@@ -53,7 +53,7 @@ class Side:
     """In order of arrival."""
     devices: Sequence[Reader]
     had: frozenset[tuple[int, int]]
-    """Device and message: retrieved or deleted."""
+    """Device and message: retrieved or deleted, or sent whole without a QUIT."""
     uids: Mapping[tuple[int, int], str]
     """Device and message: the name it has for that, where it is not `Row.uid`."""
 

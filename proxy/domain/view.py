@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 
 from proxy.domain.errors import NoSuchMessage
@@ -54,11 +54,16 @@ class Listing:
 class View:
     """One session's view: a listing that does not change, and the marks of this session."""
 
-    def __init__(self, listing: Listing) -> None:
+    def __init__(self, listing: Listing, unconfirmed: Collection[int] = ()) -> None:
+        """`unconfirmed`: ids of messages that were sent whole in sessions that were cut off."""
         self._listing = listing
+        self._unconfirmed = unconfirmed
         self._deleted: set[int] = set()
+        self._asked: set[int] = set()
         self._retrieved: set[int] = set()
+        self._sent: set[int] = set()
         self._deleted_octets = 0
+        self._deletes = self._uids_listed = False
 
     @property
     def count(self) -> int:
@@ -85,9 +90,24 @@ class View:
         """
         self._deleted_octets += self.message(number).octets
         self._deleted.add(number)
+        self._deletes = True
+
+    def mark_asked(self, number: int) -> None:
+        """The device fetches the message, however far that comes."""
+        self._asked.add(number)
 
     def mark_retrieved(self, number: int) -> None:
+        """All of it has been made ready for the device."""
+        self._asked.add(number)
         self._retrieved.add(number)
+
+    def mark_sent(self, number: int) -> None:
+        """All of it has been handed to the kernel."""
+        self._sent.add(number)
+
+    def mark_listed(self) -> None:
+        """The list of all UIDLs has been handed to the kernel."""
+        self._uids_listed = True
 
     def reset(self) -> None:
         """Unmark what is marked as deleted (RFC 1939 §5, RSET)."""
@@ -115,8 +135,37 @@ class View:
             if number not in self._deleted
         )
 
+    @property
+    def deletes(self) -> bool:
+        """Whether the device has marked anything as deleted, also if it has taken that back."""
+        return self._deletes
+
     def retrieved_ids(self) -> set[int]:
-        return {self._listing.messages[number - 1].id for number in self._retrieved}
+        return self._ids(self._retrieved)
 
     def deleted_ids(self) -> set[int]:
-        return {self._listing.messages[number - 1].id for number in self._deleted}
+        return self._ids(self._deleted)
+
+    def sent_ids(self) -> set[int]:
+        return self._ids(self._sent)
+
+    def broken_ids(self) -> set[int]:
+        """Messages that the device has begun to fetch, and that were not sent whole."""
+        return self._ids(self._asked - self._sent)
+
+    @property
+    def awaits_listing(self) -> bool:
+        """Whether it matters that the device gets a list of all UIDLs: of all, with none left out
+        for being marked as deleted."""
+        return bool(self._unconfirmed) and not self._deleted
+
+    def passed_over_ids(self) -> set[int]:
+        """Messages sent whole in a session that was cut off, which the device has now seen in the
+        list of all UIDLs and has not asked for: what a program does with mail that it has."""
+        if not self._uids_listed:
+            return set()
+        shown = {message.id for message in self._listing.messages}
+        return (shown & set(self._unconfirmed)) - self._ids(self._asked)
+
+    def _ids(self, numbers: Collection[int]) -> set[int]:
+        return {self._listing.messages[number - 1].id for number in numbers}

@@ -306,6 +306,16 @@ class Views(Protocol):
             NotFound: the device has been removed; nothing was committed.
         """
 
+    async def note_cut_off(
+        self, device_id: int, *, sent: Collection[int], broken: Collection[int]
+    ) -> None:
+        """A session of this device has ended without a commit: these messages were sent whole and
+        are unconfirmed from now on, and these were asked for and not sent whole."""
+
+    async def unconfirmed(self, device_id: int) -> Collection[int]:
+        """Ids of messages that have been sent whole to this device in sessions without a commit,
+        the last time that it asked for them, and of which nothing was committed since."""
+
     @property
     def commits_waiting(self) -> int:
         """Sessions whose marks are on their way to the disk. In memory, no I/O."""

@@ -67,7 +67,7 @@ class Core:
         login = AccountLogin(world, observer, directory, kept, self.passwords)
         self.timekeeper = Timekeeper(store, world.clock, observer)
         self.syncs = Syncs(world, store, observer, directory, login, self._room, self.timekeeper)
-        maildrops = Maildrops(store, world.clock, observer)
+        self.maildrops = maildrops = Maildrops(store, world.clock, observer)
         self.rights = Rights(world.entropy.token(32))
         self._gate = Gate(limits, world.entropy.token(32))
         self._newcomers = Newcomers(limits)

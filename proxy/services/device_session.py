@@ -15,6 +15,7 @@ from typing import Any, ClassVar, cast
 from proxy.domain import facts
 from proxy.domain.errors import ProxyError
 from proxy.domain.facts import Ending
+from proxy.interfaces.link import Link
 from proxy.interfaces.observer import work_id
 from proxy.interfaces.world import DeviceProtocol, DeviceTls
 from proxy.services.face import Face, is_forwarder, peer_of
@@ -133,8 +134,8 @@ class DeviceSession(asyncio.Protocol):
     # --- asyncio.Protocol -----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._peer = peer_of(transport)
+        self._transport = Link(cast("asyncio.Transport", transport), self.connection_lost)
+        self._peer = peer_of(self._transport)
         self._machine = self._machine_for(self._peer)
         self._observe(facts.SessionStarted(self._peer))
         self._timer = self._loop.call_at(self._deadline()[0], self._watch)
@@ -180,6 +181,7 @@ class DeviceSession(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._lost.is_set():
             return
+        self._transport.over()
         self._timer.cancel()
         self._end("tls_error" if self._shaking_hands else "eof")
         self._lost.set()
@@ -241,14 +243,16 @@ class DeviceSession(asyncio.Protocol):
         clear, self._early = self._early, b""
         try:
             self._tls = await self._face.network.start_device_tls(
-                self._transport, self, clear, self.speaks
+                self._transport.transport, self, clear, self.speaks
             )
         except OSError:
             self._abort("tls_error")
             # asyncio forgets to tell when a handshake ends by a reset or by its time-out.
             self.connection_lost(None)
             return
-        self._transport, self._tls_version = self._tls.transport, self._tls.version
+        self._tls_version = self._tls.version
+        under = self._transport.transport
+        self._transport = Link(self._tls.transport, self.connection_lost, under=under)
         certificate = self._tls.client_fingerprint is not None
         self._machine.tls_started(certificate=certificate, end_point=self._tls.end_point)
         if greeted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,6 +10,7 @@ from proxy.domain.model import Account, Device, Message
 from proxy.domain.peers import LOCAL, is_loopback, parse_address
 from proxy.domain.policy import LimitsPolicy, PlaintextLogin, SessionPolicy
 from proxy.domain.view import View
+from proxy.interfaces.link import Link
 from proxy.interfaces.observer import Observer
 from proxy.interfaces.store import BlobReader
 from proxy.interfaces.world import Network
@@ -139,9 +139,9 @@ class Face:
     rights: Rights = field(default_factory=Rights)
 
 
-def peer_of(transport: asyncio.BaseTransport) -> str:
+def peer_of(link: Link) -> str:
     """The address of a socket's other end; "local" for a Unix socket, which has none."""
-    peername = transport.get_extra_info("peername")
+    peername = link.get_extra_info("peername")
     if isinstance(peername, tuple):
         return str(peername[0])
     return LOCAL if isinstance(peername, str) else "unknown"

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Generic, TypeVar
 
 from proxy.domain.errors import StoreUnavailable, Temporary
 from proxy.domain.facts import BlobDamaged
 from proxy.domain.model import Account, Device, Message
-from proxy.domain.policy import AccountPolicy
+from proxy.domain.policy import AccountPolicy, ViewKind
 from proxy.domain.retention import expire_days
 from proxy.domain.view import Listing, View
 from proxy.interfaces.observer import Observer
@@ -68,8 +69,10 @@ class DeviceMaildrop:
     _clock: Clock
     _observer: Observer
     _device_id: int
+    _undelivered: bool
     _everywhere: bool
-    _on_close: Callable[[], None]
+    _on_close: Callable[[DeviceMaildrop], None]
+    committed: bool = False
 
     def open(self, message: Message) -> BlobReader:
         return self._store.open_blob(
@@ -80,6 +83,11 @@ class DeviceMaildrop:
 
     async def commit(self) -> None:
         retrieved, deleted = self.view.retrieved_ids(), self.view.deleted_ids()
+        if not self._undelivered:
+            retrieved |= self.view.passed_over_ids()
+        elif self.view.deletes:
+            # A program that deletes what it has stored could not store the rest.
+            retrieved &= deleted
         if retrieved or deleted:
             await self._store.commit_session(
                 self._device_id,
@@ -88,9 +96,24 @@ class DeviceMaildrop:
                 everywhere=self._everywhere,
                 at=self._clock.now(),
             )
+        self.committed = True
 
     def close(self) -> None:
-        self._on_close()
+        self._on_close(self)
+
+    @property
+    def was_cut_off(self) -> bool:
+        """Whether the session has ended without a commit, and the device may have a message all the
+        same. A program that cannot remember UIDLs will tell nothing of that."""
+        view = self.view
+        fetched = bool(view.sent_ids() or view.broken_ids())
+        return fetched and not self._undelivered and not self.committed
+
+    async def note_cut_off(self) -> None:
+        sent, broken = self.view.sent_ids(), self.view.broken_ids()
+        # What cannot be noted is concluded from by nobody.
+        with suppress(StoreUnavailable):
+            await self._store.note_cut_off(self._device_id, sent=sent, broken=broken)
 
 
 class Maildrops:
@@ -99,10 +122,15 @@ class Maildrops:
         self._clock = clock
         self._observer = observer
         self._accounts: _Cache[int, Listing] = _Cache()
-        self._devices: _Cache[int, Listing] = _Cache()
+        self._devices: _Cache[int, tuple[Listing, Collection[int]]] = _Cache()
         self._seen: dict[int, float] = {}
         self._open: Counter[int] = Counter()
         self._gates: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._noting: set[asyncio.Task[None]] = set()
+
+    async def settle(self) -> None:
+        """Wait until the ends of all sessions are on disk; none may be open."""
+        await asyncio.gather(*self._noting)
 
     def gate(self, account_id: int) -> asyncio.Lock:
         """Held while a view of this account is cut: no session opens while another holds it."""
@@ -124,7 +152,7 @@ class Maildrops:
             if known is None or known.id != account.id:
                 # An empty maildrop would have a program forget all the UIDLs that it remembers.
                 raise Temporary("the account has just been removed or merged")
-            view = View(await self._listing(account, device, policy))
+            view = View(*await self._listing(account, device, policy))
             self._open[account.id] += 1
         return DeviceMaildrop(
             account=account.name,
@@ -135,11 +163,16 @@ class Maildrops:
             _clock=self._clock,
             _observer=self._observer,
             _device_id=device.id,
+            _undelivered=_kind(device, policy) == "undelivered",
             _everywhere=policy.retention.on_delete == "everywhere",
-            _on_close=lambda: self._closed(account.id),
+            _on_close=partial(self._closed, account.id),
         )
 
-    def _closed(self, account_id: int) -> None:
+    def _closed(self, account_id: int, maildrop: DeviceMaildrop) -> None:
+        if maildrop.was_cut_off:
+            noting = asyncio.get_running_loop().create_task(maildrop.note_cut_off())
+            self._noting.add(noting)
+            noting.add_done_callback(self._noting.discard)
         self._open[account_id] -= 1
         if not self._open[account_id]:
             del self._open[account_id]
@@ -154,8 +187,11 @@ class Maildrops:
             await self._store.note_seen(device.id, at=self._clock.now())
             self._seen[device.id] = ran
 
-    async def _listing(self, account: Account, device: Device, policy: AccountPolicy) -> Listing:
-        kind = device.view or policy.devices.view
+    async def _listing(
+        self, account: Account, device: Device, policy: AccountPolicy
+    ) -> tuple[Listing, Collection[int]]:
+        """With what is unconfirmed."""
+        kind = _kind(device, policy)
         follow = policy.retention.follow_upstream_removals
         version = (
             self._store.version(account.id),
@@ -181,7 +217,8 @@ class Maildrops:
                     if m.id not in hidden
                 )
             )
-        return self._devices.put(device.id, version, listing)
+        unconfirmed = await self._store.unconfirmed(device.id)
+        return self._devices.put(device.id, version, (listing, unconfirmed))
 
     async def _whole_listing(self, account: Account) -> Listing:
         version = self._store.version(account.id)
@@ -190,3 +227,7 @@ class Maildrops:
             return cached
         listing = Listing(await self._store.messages(account.id))
         return self._accounts.put(account.id, version, listing)
+
+
+def _kind(device: Device, policy: AccountPolicy) -> ViewKind:
+    return device.view or policy.devices.view

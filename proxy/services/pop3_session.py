@@ -6,6 +6,11 @@ fast as the device takes it.
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
 from proxy.domain import facts
 from proxy.domain.errors import ProxyError
 from proxy.domain.facts import Ending
@@ -18,6 +23,9 @@ from proxy.services.transfer import CHUNK
 from proxy.wire import pop3_events as pop3
 from proxy.wire.pop3_server import Offer, Pop3Server
 
+LOOK_AGAIN = 0.05
+"""Seconds until a session that waits for the kernel to take the rest is looked at again."""
+
 
 class Pop3Session(DeviceSession):
     speaks = "pop3"
@@ -27,6 +35,8 @@ class Pop3Session(DeviceSession):
         """`tls`: the connection begins with a TLS handshake."""
         super().__init__(face, sessions, tls=tls)
         self._transaction: Transaction | None = None
+        self._leaving: deque[tuple[int, Callable[[], None]]] = deque()
+        """Marks that wait until the kernel has so many octets of this session."""
         self._committing = False
 
     def _machine_for(self, peer: str) -> Pop3Server:
@@ -79,6 +89,56 @@ class Pop3Session(DeviceSession):
             # A reply is no longer possible, and the device must not take what it has for the
             # whole message.
             self._abort("error")
+
+    # --- what the kernel has --------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._note_left()
+        super().data_received(data)
+
+    def eof_received(self) -> bool:
+        self._note_left()
+        return super().eof_received()
+
+    def resume_writing(self) -> None:
+        self._note_left()
+        super().resume_writing()
+
+    def _flush(self) -> int:
+        octets = super()._flush()
+        if self._transaction is not None and self._transaction.on_their_way and not self._closing:
+            self._leaving.extend(
+                (self._octets_out, mark) for mark in self._transaction.on_their_way
+            )
+            self._transaction.on_their_way.clear()
+            self._note_left()
+        return octets
+
+    def _note_left(self) -> None:
+        """Mark what the kernel has taken whole. What a dying connection still held is lost."""
+        if not self._leaving or self._transport.is_closing():
+            return
+        left = self._octets_out - self._transport.get_write_buffer_size()
+        while self._leaving and self._leaving[0][0] <= left:
+            self._leaving.popleft()[1]()
+
+    async def _all_left(self) -> bool:
+        """Wait until nothing of a message is in our buffers; False: the connection is lost."""
+        if self._leaving:
+            # Not 0: a TLS transport of asyncio's would pause with nothing to write, and for ever.
+            self._transport.set_write_buffer_limits(high=1, low=0)
+            await self._drained.wait()
+            self._note_left()
+        while self._leaving and not self._closing:
+            # Nobody tells what TLS has passed on and the transport below still has. A device that
+            # takes none of it is dropped in time.
+            self._paused = True
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_AGAIN):
+                    await self._lost.wait()
+            self._paused = False
+            self._note_left()
+        return not self._leaving and not self._closing
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -161,10 +221,7 @@ class Pop3Session(DeviceSession):
     async def _commit(self) -> None:
         """QUIT. A device that sent it ahead has its messages only once they are on their way."""
         assert self._transaction is not None  # noqa: S101 - the machine is in its TRANSACTION state
-        # Not 0: a TLS transport of asyncio's would pause with nothing to write, and for ever.
-        self._transport.set_write_buffer_limits(high=1, low=0)
-        await self._drained.wait()
-        if self._closing:
+        if not await self._all_left():
             return
         self._committing = True
         try:

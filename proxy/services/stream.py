@@ -6,6 +6,7 @@ import asyncio
 from typing import cast
 
 from proxy.domain.errors import UpstreamSilent, UpstreamUnreachable
+from proxy.interfaces.link import Link
 
 READ_AHEAD = 256 * 1024
 """Octets held before the peer is made to wait: bounds the memory of one connection."""
@@ -24,7 +25,7 @@ class Stream(asyncio.Protocol):
     def __init__(self, timeout: float) -> None:
         """`timeout`: seconds that one read or write may stand still."""
         self._timeout = timeout
-        self._transport: asyncio.Transport | None = None
+        self._link: Link | None = None
         self._received = bytearray()
         self._octets = 0
         self._waited = 0.0
@@ -37,14 +38,14 @@ class Stream(asyncio.Protocol):
     # --- asyncio.Protocol -----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        self._link = Link(cast("asyncio.Transport", transport), self.connection_lost)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
         self._octets += len(data)
         self._readable.set()
-        if len(self._received) > READ_AHEAD and self._transport is not None:
-            self._transport.pause_reading()
+        if len(self._received) > READ_AHEAD and self._link is not None:
+            self._link.pause_reading()
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -52,6 +53,8 @@ class Stream(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._link is not None:
+            self._link.over()
         self._eof = True
         self._error = exc
         self._readable.set()
@@ -87,8 +90,8 @@ class Stream(asyncio.Protocol):
         self._received.clear()
         if not data and self._error is not None:
             raise UpstreamUnreachable(f"the connection broke: {self._error}")
-        if not self._eof and self._transport is not None:
-            self._transport.resume_reading()
+        if not self._eof and self._link is not None:
+            self._link.resume_reading()
         return data
 
     def _check_pace(self, waited: float) -> None:
@@ -109,9 +112,9 @@ class Stream(asyncio.Protocol):
         Raises:
             UpstreamUnreachable: the peer took nothing in time, or the connection broke.
         """
-        if self._transport is None or self._transport.is_closing():
+        if self._link is None or self._link.is_closing():
             raise UpstreamUnreachable("the connection is closed")
-        self._transport.write(data)
+        self._link.write(data)
         if self._writable.is_set():
             return
         try:
@@ -123,17 +126,17 @@ class Stream(asyncio.Protocol):
             ) from None
 
     @property
-    def transport(self) -> asyncio.Transport:
-        assert self._transport is not None  # noqa: S101 - set before the stream is handed out
-        return self._transport
+    def link(self) -> Link:
+        assert self._link is not None  # noqa: S101 - set before the stream is handed out
+        return self._link
 
     def tls_started(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
+        self._link = Link(transport, self.connection_lost)
 
     def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+        if self._link is not None:
+            self._link.close()
 
     def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        if self._link is not None:
+            self._link.abort()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from proxy.domain.errors import ProxyError
 from proxy.services.face import Maildrop
 from proxy.services.replies import reply_to
-from proxy.services.transfer import Transfer
+from proxy.services.transfer import Transfer, fetches
 from proxy.wire import pop3_events as pop3
 from proxy.wire.line_server import OUTPUT_LIMIT
 from proxy.wire.pop3_server import Pop3Server
@@ -22,6 +23,10 @@ class Transaction:
         self._transfer: Transfer | None = None
         self._listing: Iterator[bytes] | None = None
         """What is still to be sent of a LIST or UIDL."""
+        self._lists_uids = False
+        self.on_their_way: list[Callable[[], None]] = []
+        """Marks to be made once the kernel has what is now among the machine's output; for who
+        writes that to take."""
 
     @property
     def sending(self) -> bool:
@@ -66,6 +71,7 @@ class Transaction:
                 machine.ok(f"{number} {view.message(number).octets}")
             case pop3.Uidl(number=None):
                 machine.body_start("unique-id listing follows")
+                self._lists_uids = True
                 self._list_on(view.uidl_lines())
             case pop3.Uidl(number=int(number)):
                 machine.ok(f"{number} {view.message(number).uid}")
@@ -88,9 +94,14 @@ class Transaction:
                 return
         self._machine.body_end()
         self._listing = None
+        if self._lists_uids and self.maildrop.view.awaits_listing:
+            self.on_their_way.append(self.maildrop.view.mark_listed)
+        self._lists_uids = False
 
     def _send_message(self, number: int, top_lines: int | None = None) -> None:
         message = self.maildrop.view.message(number)
+        if fetches(top_lines):
+            self.maildrop.view.mark_asked(number)
         transfer = Transfer(number, message, self.maildrop.open(message), top_lines)
         try:
             # +OK is said only with the first octets in hand.
@@ -109,5 +120,6 @@ class Transaction:
         self._machine.body_end()
         if transfer.counts:
             self.maildrop.view.mark_retrieved(transfer.number)
+            self.on_their_way.append(partial(self.maildrop.view.mark_sent, transfer.number))
         self._transfer = None
         transfer.close()

@@ -16,6 +16,11 @@ TOP_OF_ALL = 1_000_000
 server. One with fewer is a look at a message, even if the message happens to be shorter."""
 
 
+def fetches(top_lines: int | None) -> bool:
+    """Whether a device that asks for so many lines, or by RETR (None), fetches the message."""
+    return top_lines is None or top_lines >= TOP_OF_ALL
+
+
 class Transfer:
     """The answer to a RETR, or to a TOP of so many lines."""
 
@@ -24,7 +29,7 @@ class Transfer:
     ) -> None:
         self.number = number
         self.done = False
-        self.counts = top_lines is None or top_lines >= TOP_OF_ALL
+        self.counts = fetches(top_lines)
         """Whether the device has the message once this is complete."""
         self._reader = reader
         self._left = message.octets

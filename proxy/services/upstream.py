@@ -138,7 +138,7 @@ class UpstreamSession:
 
     @property
     def peer(self) -> str:
-        return peer_of(self._talk.stream.transport)
+        return peer_of(self._talk.stream.link)
 
     @property
     def pipelines(self) -> bool:
@@ -175,13 +175,13 @@ class UpstreamSession:
         except RemoteProtocolError as error:
             raise UpstreamUnreachable(str(error)) from None
         stream = self._talk.stream
-        upgraded = await world.network.start_upstream_tls(stream.transport, stream, tls)
+        upgraded = await world.network.start_upstream_tls(stream.link.transport, stream, tls)
         stream.tls_started(upgraded)
         self.tls_is_on(world)
 
     def tls_is_on(self, world: World) -> None:
         self.encrypted = True
-        found = world.network.channel_binding(self._talk.stream.transport)
+        found = world.network.channel_binding(self._talk.stream.link.transport)
         self.binding = Binding(*found) if found else None
 
     async def ask(self, *lines: bytes) -> list[Reply]:

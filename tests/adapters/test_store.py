@@ -33,10 +33,17 @@ from tests.interfaces.sent_contract import SentContract
 from tests.interfaces.store_contract import NOW, StoreContract, add, commit, fetched
 from tests.interfaces.time_contract import TimeContract
 from tests.interfaces.trouble_contract import TroubleContract
+from tests.interfaces.unconfirmed_contract import UnconfirmedContract
 
 
 class TestOnThreads(
-    StoreContract, SeenContract, SentContract, TroubleContract, MergeContract, TimeContract
+    StoreContract,
+    SeenContract,
+    SentContract,
+    TroubleContract,
+    MergeContract,
+    TimeContract,
+    UnconfirmedContract,
 ):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
@@ -46,7 +53,13 @@ class TestOnThreads(
 
 
 class TestInline(
-    StoreContract, SeenContract, SentContract, TroubleContract, MergeContract, TimeContract
+    StoreContract,
+    SeenContract,
+    SentContract,
+    TroubleContract,
+    MergeContract,
+    TimeContract,
+    UnconfirmedContract,
 ):
     """As under simulation."""
 

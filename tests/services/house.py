@@ -185,4 +185,5 @@ async def house(
         yield House(core, store, directory, clock, passwords, facts)
     finally:
         await core.syncs.stop()
+        await core.maildrops.settle()
         await store.close()

@@ -249,6 +249,7 @@ class AccountsAndDevices(PeopleInMemory):
     async def reset_device(self, device_id: int) -> None:
         async with self._change_device(device_id, view=True) as change:
             await change.execute("DELETE FROM delivery WHERE device_id = ?", (device_id,))
+            await change.execute("DELETE FROM unconfirmed WHERE device_id = ?", (device_id,))
             await change.execute("DELETE FROM seen_uid WHERE device_id = ?", (device_id,))
             await change.execute("UPDATE device SET since = NULL WHERE id = ?", (device_id,))
 

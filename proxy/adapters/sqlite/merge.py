@@ -32,7 +32,9 @@ FROM device WHERE account_id = ? ORDER BY name
 """
 _HAD = """
 SELECT device_id, message_id FROM delivery JOIN device ON device.id = device_id
-WHERE account_id = ?
+WHERE account_id = ?1
+UNION SELECT device_id, message_id FROM unconfirmed JOIN device ON device.id = device_id
+WHERE account_id = ?1
 """
 _UIDS = """
 SELECT device_id, message_id, uid FROM device_uid JOIN device ON device.id = device_id
@@ -74,6 +76,10 @@ ON CONFLICT (device_id, message_id) DO UPDATE SET
   retrieved_at = coalesce(retrieved_at, excluded.retrieved_at),
   deleted_at   = coalesce(deleted_at, excluded.deleted_at)
 """
+_TAKE_UNCONFIRMED = """
+INSERT OR IGNORE INTO unconfirmed (device_id, message_id)
+SELECT device_id, ?2 FROM unconfirmed WHERE message_id = ?1
+"""
 _RESERVE = """
 UPDATE message SET own = 1, upstream = 'expunged', upstream_uid = '',
   left_upstream_at = coalesce(left_upstream_at, ?2), purged_at = coalesce(purged_at, ?2)
@@ -89,6 +95,7 @@ ON CONFLICT (device_id, message_id) DO UPDATE SET
 # Of two devices that are one, ?1 is the source's and ?2 the target's, which stays.
 _JOIN_DEVICES = (
     "UPDATE delivery SET device_id = ?2 WHERE device_id = ?1",
+    "UPDATE unconfirmed SET device_id = ?2 WHERE device_id = ?1",
     "UPDATE OR REPLACE seen_uid SET device_id = ?2 WHERE device_id = ?1",
     "UPDATE sent SET device_id = ?2 WHERE device_id = ?1",
     "UPDATE message SET only_device = ?2 WHERE only_device = ?1",
@@ -239,10 +246,11 @@ class _Both:
         plan = self._plan
         pairs = list(plan.same.items())
         await change.executemany(_TAKE_DELIVERIES, pairs)
+        await change.executemany(_TAKE_UNCONFIRMED, pairs)
         await change.executemany("UPDATE sent SET returned_id = ?2 WHERE returned_id = ?1", pairs)
-        for table in ("delivery", "device_uid"):
+        for table in ("delivery", "unconfirmed", "device_uid"):
             await change.executemany(
-                f"DELETE FROM {table} WHERE message_id = ?",  # noqa: S608 - one of two names
+                f"DELETE FROM {table} WHERE message_id = ?",  # noqa: S608 - one of three names
                 [(one,) for one, _ in pairs],
             )
         await change.executemany(_RESERVE, [(one, at) for one in plan.reserved])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from proxy.adapters.blobs import Blobs
 from proxy.adapters.sqlite.connection import Connection
 from proxy.adapters.sqlite.database import Database
+from proxy.adapters.sqlite.unconfirmed import Unconfirmed
 from proxy.domain.errors import NotFound
 from proxy.domain.model import Message
 from proxy.domain.policy import ViewKind
@@ -52,7 +53,7 @@ class _Commit:
     done: asyncio.Future[None]
 
 
-class ViewsAndCommits:
+class ViewsAndCommits(Unconfirmed):
     _database: Database
     _blobs: Blobs
     commits_waiting: int = 0
@@ -191,6 +192,7 @@ class ViewsAndCommits:
             for message_id in {*commit.retrieved, *deleted}
         ]
         await change.executemany(MARK, marks)
+        await self._confirm(change, commit.device_id, {*commit.retrieved, *deleted})
         if not commit.everywhere or not deleted:
             return set()
         await change.executemany(
