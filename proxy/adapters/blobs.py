@@ -11,7 +11,8 @@ import asyncio
 import hashlib
 import itertools
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterable
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -21,6 +22,12 @@ from proxy.domain.model import Blob
 from proxy.interfaces.store import IN_MEMORY
 
 T = TypeVar("T")
+
+GUARD = "OLDER-VERSIONS-DELETE-MAIL.see-Upgrades-in-operating.md"
+"""A folder among the temporary files. Versions that removed whatever their catalogue did not name
+stop over it before they do so."""
+
+_BLOB = re.compile(r"[0-9a-f]{64}")
 
 
 class Runner:
@@ -76,6 +83,7 @@ class Blobs:
     def __init__(self, folder: Path, run: Runner) -> None:
         self.folder = folder
         self.temporary = folder / "tmp"
+        self.orphans = folder / "orphans"
         self.run = run
         self.lock = asyncio.Lock()
         self.lost: set[bytes] = set()
@@ -86,23 +94,88 @@ class Blobs:
         self._folders: set[Path] = set()
         """Folders whose own entry this process knows to be on disk."""
 
-    def prepare(self, referenced: Iterable[bytes]) -> None:
-        """Make the folders; remove what a crash left: temporary files, blobs no row names."""
+    def prepare(self) -> None:
+        """Make the folders."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self.temporary.mkdir(mode=0o700, exist_ok=True)
-        for path in self.temporary.iterdir():
-            path.unlink()
-        names = {digest.hex() for digest in referenced}
-        for path in self.folder.glob("??/*"):
-            if path.name not in names:
-                path.unlink()
         _sync_folder(self.folder.parent)
+
+    def drop_temporary(self) -> None:
+        """Remove what a crash left of messages that were coming in."""
+        for path in self.temporary.iterdir():
+            with suppress(OSError):
+                path.unlink()
+        (self.temporary / GUARD).mkdir(mode=0o700, exist_ok=True)
+
+    def set_aside(self, named: Collection[bytes]) -> int:
+        """Have in their places the blobs that rows name, and no others; returns how many had to go.
+
+        One that cannot be moved stays where it is, and does no harm.
+        """
+        names = {digest.hex() for digest in named}
+        self.orphans.mkdir(mode=0o700, exist_ok=True)
+        for digest in self.set_aside_before():
+            if digest.hex() in names and not self.path(digest).exists():
+                with suppress(OSError):
+                    self._take_back(digest)
+        count = 0
+        for path in self.folder.glob("??/*"):
+            if path.name not in names and _BLOB.fullmatch(path.name) and path.is_file():
+                with suppress(OSError):
+                    os.replace(path, self.orphans / path.name)
+                    count += 1
+        return count
+
+    def set_aside_before(self) -> list[bytes]:
+        """Digests of all that was ever set aside and is still there, in no order."""
+        try:
+            names = os.listdir(self.orphans)
+        except FileNotFoundError:
+            return []
+        return [bytes.fromhex(name) for name in names if _BLOB.fullmatch(name)]
+
+    def octets_aside(self, digest: bytes) -> tuple[Iterator[bytes], float]:
+        """What was set aside under this digest, in parts, and when it was stored."""
+        file = open(self.orphans / digest.hex(), "rb")  # noqa: SIM115 - closed when it is read
+        stored_at = os.fstat(file.fileno()).st_mtime
+
+        def parts() -> Iterator[bytes]:
+            with file:
+                while part := file.read(IN_MEMORY):
+                    yield part
+
+        return parts(), stored_at
+
+    async def take_back(self, digest: bytes) -> None:
+        """Have in its place, on disk, what was set aside; the caller has compared its octets.
+
+        Raises:
+            OSError
+        """
+        await self.run(self._take_back, digest)
+        self.lost.discard(digest)
+
+    def _take_back(self, digest: bytes) -> None:
+        path, aside = self.path(digest), self.orphans / digest.hex()
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(aside, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(aside, path)
+        _sync_folder(self.folder)
+        _sync_folder(path.parent)
 
     def path(self, digest: bytes) -> Path:
         return blob_path(self.folder, digest)
 
     def writer(self) -> BlobWriter:
-        return BlobWriter(self, self.temporary / f"{next(self._numbers)}")
+        number = next(self._numbers)
+        while (temporary := self.temporary / f"{number}").exists():
+            # Left by a crash, and there until the next start of the proxy.
+            number = next(self._numbers)
+        return BlobWriter(self, temporary)
 
     async def make_durable(self, digests: Iterable[bytes]) -> None:
         """Put staged blobs in their places, on disk; one is used up for each digest.
@@ -141,6 +214,10 @@ class Blobs:
         for folder in folders:
             _sync_folder(folder)
         self._folders |= folders
+        for digest, _ in writers:
+            # What a crash had left of it.
+            with suppress(OSError):
+                (self.orphans / digest.hex()).unlink()
 
     def open(self, digest: bytes, octets: int) -> BlobReader:
         """Raises:
@@ -173,7 +250,7 @@ class Blobs:
 
     def _remove(self, digests: Collection[bytes]) -> None:
         for digest in digests:
-            # No row names it any more, so one that stays is swept at the next start.
+            # The catalogue has it among what is to go, so one that stays is tried again.
             with suppress(OSError):
                 self.path(digest).unlink()
 

@@ -25,8 +25,9 @@ TroubleKind = Literal[
     "store_low",
     "store_full",
     "account_full",
+    "orphans",
 ]
-"""`store_low` is for the operator alone, `store_full` for devices alone."""
+"""`store_low` and `orphans` are for the operator alone, `store_full` for devices alone."""
 
 ReportKind = Literal["digest"]
 """Kept like a trouble, from the beginning of its period on."""

@@ -40,6 +40,7 @@ class Janitor:
             try:
                 for account in await self._store.accounts():
                     await self.clean(account)
+                await self._store.settle()
             except ProxyError as error:
                 self._observer.observe(Unexpected("janitor", error))
             await asyncio.sleep(EVERY)

@@ -145,7 +145,10 @@ class Troubles:
         space = self._space()
         accounts = await self._store.accounts()
         stopped = space is not None and any(lacks_room(account, space) for account in accounts)
-        await self._look_at_machine(open[None], space, now, stopped=stopped)
+        low = [trouble for trouble in open[None] if trouble.kind == "store_low"]
+        await self._look_at_machine(low, space, now, stopped=stopped)
+        aside = [trouble for trouble in open[None] if trouble.kind == "orphans"]
+        await self._look_at_orphans(aside, now)
         self._suspects = self._sharing.suspects()
         troubled = set()
         for account in accounts:
@@ -164,6 +167,14 @@ class Troubles:
                 await self._end(trouble, "", now)
         elif not open:
             await self._begin(None, "store_low", texts.store_low(space), (), now)
+
+    async def _look_at_orphans(self, open: Sequence[Trouble], now: float) -> None:
+        orphans = await self._store.orphans()
+        if orphans and not open:
+            await self._begin(None, "orphans", texts.orphans(len(orphans)), (), now)
+        elif not orphans:
+            for trouble in open:
+                await self._end(trouble, "", now)
 
     async def _look_at(
         self, account: Account, open: list[Trouble], space: Space | None, now: float

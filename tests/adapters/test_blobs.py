@@ -47,7 +47,7 @@ def test_octets_are_the_same_however_they_are_split(pieces: list[bytes]) -> None
 
     async def store_and_read(folder: Path) -> None:
         store = Blobs(folder / "blobs", InlineRunner())
-        store.prepare([])
+        store.prepare()
         writer = store.writer()
         for piece in pieces:
             await writer.write(piece)
@@ -66,7 +66,7 @@ def test_octets_are_the_same_however_they_are_split(pieces: list[bytes]) -> None
         asyncio.run(store_and_read(Path(folder)))
 
 
-async def test_what_a_crash_left_behind_is_swept_and_what_rows_name_is_kept(
+async def test_what_a_crash_left_behind_is_set_aside_and_what_rows_name_is_kept(
     tmp_path: Path,
 ) -> None:
     store = await open_store(tmp_path)
@@ -79,7 +79,9 @@ async def test_what_a_crash_left_behind_is_swept_and_what_rows_name_is_kept(
     temporary = tmp_path / "blobs" / "tmp" / "17"
     temporary.write_bytes(b"half a mess")
     store = await open_store(tmp_path)
+    assert await store.clean_up() == 1
     assert not orphan.exists()
+    assert (tmp_path / "blobs" / "orphans" / orphan.name).read_bytes() == b"no row names me"
     assert not temporary.exists()
     (message,) = await store.messages(alice.id)
     assert await store.is_intact(message.digest)

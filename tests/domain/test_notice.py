@@ -79,6 +79,7 @@ def tellings(name: str, said: str, uid: str) -> dict[TroubleKind, Telling]:
         "store_low": texts.store_low(space),
         "store_full": texts.store_full(account, space),
         "account_full": texts.account_full(account),
+        "orphans": texts.orphans(7),
     }
 
 
