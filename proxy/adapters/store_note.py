@@ -66,9 +66,13 @@ async def set_age(change: Connection, age: Age) -> None:
 def read_note(data_dir: Path) -> Age | None:
     """None: there is none that can be read, which says nothing against the catalogue."""
     try:
-        found = _NOTE.fullmatch((data_dir / NOTE).read_text("ascii"))
-    except (OSError, ValueError):
+        return parse_note((data_dir / NOTE).read_bytes())
+    except OSError:
         return None
+
+
+def parse_note(octets: bytes) -> Age | None:
+    found = _NOTE.fullmatch(octets.decode("latin-1"))
     return Age(bytes.fromhex(found[1]), int(found[2])) if found else None
 
 

@@ -60,15 +60,13 @@ class Adoption:
             BadRequest: there is no such account.
         """
         target = await self._target(account)
+        is_declared = target is not None and await self._names.is_declared(target)
         await self._store.set_aside()
         synced, failures = await self._synced()
-        if target is not None and await self._names.is_declared(target):
-            if target.name not in synced:
-                target = None
-            upstream = Upstream.EXPUNGED
-        else:
-            # It is synced at its next login, and may have them yet: that sync will tell.
-            upstream = Upstream.PRESENT
+        # One that is synced at its next login may have them yet: that sync will tell.
+        upstream = Upstream.EXPUNGED if is_declared else Upstream.PRESENT
+        if target is not None and is_declared and target.name not in synced:
+            target = None
         if target is not None:
             await self._had.load(self._store, target)
         row: Row = {"adopted": 0, "known": 0, "untold": 0, "damaged": [], "failures": failures}
