@@ -72,7 +72,7 @@ async def data(tmp_path: Path) -> Path:
 async def refused(data_dir: Path) -> str:
     before = blobs(data_dir) | aside(data_dir)
     with pytest.raises(WrongCatalogue) as raised:
-        await open_store(data_dir)
+        await (await open_store(data_dir)).close()
     assert blobs(data_dir) | aside(data_dir) == before
     assert "verify --adopt" in str(raised.value)
     return str(raised.value)
