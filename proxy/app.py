@@ -32,7 +32,7 @@ from proxy.config.schema import Settings
 from proxy.domain.allowed import Allowed
 from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.errors import BadConfig, MailNotSent, StoreUnavailable
-from proxy.domain.facts import CertificateLoaded, CertificateUnusable
+from proxy.domain.facts import CertificateLoaded, CertificateUnusable, MessagesSetAside
 from proxy.domain.labels import KEY_OCTETS
 from proxy.domain.policy import AlertsPolicy, SessionPolicy
 from proxy.interfaces.store import Store
@@ -265,10 +265,13 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
     Raises:
         OSError: an address cannot be bound.
         BadConfig: a password is not where the configuration says.
-        DataDirInUse, StoreTooNew, StoreUnavailable: the data directory cannot be used.
+        DataDirInUse, WrongCatalogue, StoreTooNew, StoreUnavailable: the data directory cannot be
+            used.
     """
     store = await open_store(settings.data_dir)
     try:
+        if set_aside := await store.clean_up():
+            LogObserver().observe(MessagesSetAside(set_aside))
         app = App(settings, store, hurry or asyncio.Event(), await _label_key(settings, store))
         await app.core.timekeeper.start()
         workers = [
@@ -307,7 +310,7 @@ async def administer(
             return await call_running(address, command, arguments, report)
     except ConnectionError:
         pass
-    store = await open_store(settings.data_dir)
+    store = await open_store(settings.data_dir, accept=bool(arguments.get("adopt")))
     try:
         directory = directory_of(settings)
         world = _world(SocketNetwork(None), settings)

@@ -17,18 +17,26 @@ import fcntl
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxy.adapters.blob_copy import BlobCopy, Progress, copy_file, shelf
+from proxy.adapters.blob_copy import CHUNK, BlobCopy, Progress, copy_file, shelf
 from proxy.adapters.folders import Folder
 from proxy.adapters.sqlite.database import storage_errors
 from proxy.adapters.sqlite.schema import migrations
 from proxy.adapters.store import hold_lock
-from proxy.domain.errors import AlreadyExists, BadRequest, NotFound, StoreTooNew, StoreUnavailable
+from proxy.adapters.store_note import KEPT_AS, NOTE, Age, parse_note
+from proxy.domain.errors import (
+    AlreadyExists,
+    BadRequest,
+    NotFound,
+    StoreTooNew,
+    StoreUnavailable,
+    WrongCatalogue,
+)
 
 MARKER = "pop3-sync-proxy-backup"
 """The file that tells a backup from any other folder."""
@@ -57,7 +65,8 @@ def back_up(data_dir: Path, target: Path, progress: Progress) -> Copied:
     """Bring `target` up to date with a data directory, whether a proxy runs on it or not.
 
     Raises:
-        BadRequest: `target` is no place for a backup.
+        BadRequest: `target` is no place for a backup, or holds one that would lose mail by this.
+        WrongCatalogue: the store's catalogue is not the one that it had last.
         NotFound: there is no store.
         StoreUnavailable: something cannot be read or written; an earlier backup there still holds.
     """
@@ -70,10 +79,13 @@ def back_up(data_dir: Path, target: Path, progress: Progress) -> Copied:
         copy = BlobCopy(data, folder, link=True)
         copy.take(_stored(data), progress)
         fresh = f"{CATALOGUE}.new"
+        # Before the snapshot, which may only be newer than it.
+        note = _note_in(data)
         for _ in range(TRIES):
             folder.remove(fresh)
             folder.make(fresh).close()
             _snapshot(data_dir / CATALOGUE, target / fresh)
+            _check_succession(_age(target / fresh), note, _age_in(folder, target))
             named = _named(target / fresh)
             copy.take(sorted(named), progress)
             if not copy.missing & named:
@@ -117,6 +129,8 @@ def restore(source: Path, data_dir: Path, progress: Progress) -> Copied:
         _copy_kept(backup, data)
         fresh = f"{CATALOGUE}.new"
         copy_file(backup, CATALOGUE, data, fresh)
+        # What it said is of another catalogue.
+        data.remove(NOTE)
         os.sync()
         data.rename(fresh, CATALOGUE)
         return _result(data_dir / CATALOGUE, named, copy)
@@ -188,12 +202,51 @@ def _named(catalogue: Path) -> set[bytes]:
     return digests
 
 
+def _check_succession(age: Age | None, note: Age | None, before: Age | None) -> None:
+    """What a catalogue does not name leaves the backup, so it has to be the successor of the one
+    that is there."""
+    if note is not None and (age is None or age.store != note.store or age.is_older_than(note)):
+        raise WrongCatalogue(
+            "catalogue.db is older than the one that this store had last, or of another store: no "
+            "backup is made of it"
+        )
+    if age and before and (age.store != before.store or age.is_older_than(before)):
+        raise BadRequest(
+            "the folder holds a backup of another store, or of a newer one, which would lose mail "
+            "by this: choose another folder"
+        )
+
+
+def _note_in(data: Folder) -> Age | None:
+    try:
+        with data.open(NOTE, own=True) as file:
+            return parse_note(file.read(CHUNK))
+    except OSError:
+        return None
+
+
+def _age_in(backup: Folder, target: Path) -> Age | None:
+    """None: there is no earlier backup, or none whose age is known."""
+    try:
+        backup.open(CATALOGUE, own=True).close()
+        return _age(target / CATALOGUE)
+    except (OSError, sqlite3.Error):
+        return None
+
+
+def _age(catalogue: Path) -> Age | None:
+    if not _query(catalogue, "SELECT 1 FROM sqlite_master WHERE name = 'secret'"):
+        return None
+    rows = _query(catalogue, "SELECT value FROM secret WHERE name = ?", (KEPT_AS,))
+    return Age.of(rows[0][0]) if rows and isinstance(rows[0][0], bytes) else None
+
+
 def _check_version(catalogue: Path) -> None:
     ((version,),) = _query(catalogue, "PRAGMA user_version")
     if version > len(migrations()):
         raise StoreTooNew("a newer pop3-sync-proxy made this backup: install that one first")
 
 
-def _query(catalogue: Path, sql: str) -> list[tuple[Any, ...]]:
+def _query(catalogue: Path, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(f"{catalogue.absolute().as_uri()}?mode=ro", uri=True)) as database:
-        return database.execute(sql).fetchall()
+        return database.execute(sql, parameters).fetchall()

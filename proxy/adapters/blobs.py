@@ -12,9 +12,10 @@ import errno
 import hashlib
 import itertools
 import os
+import re
 import stat
 import tempfile
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,12 @@ T = TypeVar("T")
 
 FEW = 2
 """Files that are synced one after the other: making threads takes longer on an ordinary disk."""
+
+GUARD = "OLDER-VERSIONS-DELETE-MAIL.see-Upgrades-in-operating.md"
+"""A folder among the temporary files. Versions that removed whatever their catalogue did not name
+stop over it before they do so."""
+
+_BLOB = re.compile(r"[0-9a-f]{64}")
 
 
 class Runner:
@@ -92,6 +99,7 @@ class Blobs:
         self.folder = folder
         self.temporary = folder / "tmp"
         self._start = f"{folder}/"
+        self.orphans = folder / "orphans"
         self.run = run
         self.lock = asyncio.Lock()
         self.lost: dict[bytes, set[int]] = {}
@@ -106,17 +114,78 @@ class Blobs:
         self._folders: set[Path] = set()
         """Folders whose own entry this process knows to be on disk."""
 
-    def prepare(self, referenced: Iterable[bytes]) -> None:
-        """Make the folders; remove what a crash left: temporary files, blobs no row names."""
+    def prepare(self) -> None:
+        """Make the folders."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self.temporary.mkdir(mode=0o700, exist_ok=True)
-        for path in self.temporary.iterdir():
-            path.unlink()
-        names = {digest.hex() for digest in referenced}
-        for path in self.folder.glob("??/*"):
-            if path.name not in names:
-                path.unlink()
         _sync_folder(self.folder.parent)
+
+    def drop_temporary(self) -> None:
+        """Remove what a crash left of messages that were coming in."""
+        for path in self.temporary.iterdir():
+            with suppress(OSError):
+                path.unlink()
+        (self.temporary / GUARD).mkdir(mode=0o700, exist_ok=True)
+
+    def set_aside(self, named: Collection[bytes]) -> int:
+        """Have in their places the blobs that rows name, and no others; returns how many had to go.
+
+        One that cannot be moved stays where it is, and does no harm.
+        """
+        names = {digest.hex() for digest in named}
+        self.orphans.mkdir(mode=0o700, exist_ok=True)
+        for digest in self.set_aside_before():
+            if digest.hex() in names and not self.path(digest).exists():
+                with suppress(OSError):
+                    self._take_back(digest)
+        count = 0
+        for path in self.folder.glob("??/*"):
+            if path.name not in names and _BLOB.fullmatch(path.name) and path.is_file():
+                with suppress(OSError):
+                    os.replace(path, self.orphans / path.name)
+                    count += 1
+        return count
+
+    def set_aside_before(self) -> list[bytes]:
+        """Digests of all that was ever set aside and is still there, in no order."""
+        try:
+            names = os.listdir(self.orphans)
+        except FileNotFoundError:
+            return []
+        return [bytes.fromhex(name) for name in names if _BLOB.fullmatch(name)]
+
+    def octets_aside(self, digest: bytes) -> tuple[Iterator[bytes], float]:
+        """What was set aside under this digest, in parts, and when it was stored."""
+        file = open(self.orphans / digest.hex(), "rb")  # noqa: SIM115 - closed when it is read
+        stored_at = os.fstat(file.fileno()).st_mtime
+
+        def parts() -> Iterator[bytes]:
+            with file:
+                while part := file.read(IN_MEMORY):
+                    yield part
+
+        return parts(), stored_at
+
+    async def take_back(self, digest: bytes) -> None:
+        """Have in its place, on disk, what was set aside; the caller has compared its octets.
+
+        Raises:
+            OSError
+        """
+        await self.run(self._take_back, digest)
+        self.note_found([digest])
+
+    def _take_back(self, digest: bytes) -> None:
+        path, aside = self.path(digest), self.orphans / digest.hex()
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(aside, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(aside, path)
+        _sync_folder(self.folder)
+        _sync_folder(path.parent)
 
     def path(self, digest: bytes) -> Path:
         return blob_path(self.folder, digest)
@@ -127,7 +196,11 @@ class Blobs:
         return f"{self._start}{name[:2]}/{name}"
 
     def writer(self) -> BlobWriter:
-        return BlobWriter(self, next(self._numbers))
+        number = next(self._numbers)
+        while (self.temporary / f"{number}").exists():
+            # Left by a crash, and there until the next start of the proxy.
+            number = next(self._numbers)
+        return BlobWriter(self, number)
 
     async def make_durable(self, blobs: Collection[Blob], *, keep: bool = False) -> None:
         """Put staged blobs in their places, on disk; they are used up, whatever comes of it.
@@ -169,6 +242,10 @@ class Blobs:
                 writer.step_back()
             raise
         self._folders |= folders
+        for writer in writers:
+            # What a crash had left of it.
+            with suppress(OSError):
+                (self.orphans / writer.digest.hex()).unlink()
 
     def _put(self, writer: BlobWriter) -> None:
         path = self.path(writer.digest)
@@ -180,9 +257,8 @@ class Blobs:
 
     def _set_aside(self, path: Path) -> None:
         """A folder in a blob's place is nothing of ours, and may hold what somebody misses."""
-        aside = self.folder / "orphans"
-        aside.mkdir(mode=0o700, exist_ok=True)
-        path.rename(Path(tempfile.mkdtemp(dir=aside)) / path.name)
+        self.orphans.mkdir(mode=0o700, exist_ok=True)
+        path.rename(Path(tempfile.mkdtemp(dir=self.orphans)) / path.name)
 
     def open(
         self, digest: bytes, octets: int, on_lost: Callable[[], None] = lambda: None
@@ -244,7 +320,7 @@ class Blobs:
 
     def _remove(self, digests: Collection[bytes]) -> None:
         for digest in digests:
-            # No row names it any more, so one that stays is swept at the next start.
+            # The catalogue has it among what is to go, so one that stays is tried again.
             with suppress(OSError):
                 self.path(digest).unlink()
 

@@ -35,6 +35,7 @@ from proxy.domain.facts import (
     LoginUnasked,
     MessageFetched,
     MessageSkipped,
+    MessagesSetAside,
     Purged,
     SentCopyMissing,
     SentCopyStored,
@@ -81,6 +82,7 @@ _PARTS: Mapping[type, Part] = {
     UidlsChanged: "syncs",
     ListingDoubted: "syncs",
     BlobDamaged: "store",
+    MessagesSetAside: "store",
     Purged: "store",
 }
 
@@ -102,6 +104,7 @@ _LEVELS: Mapping[type, Level] = {
     UidlsChanged: "warning",
     ListingDoubted: "warning",
     BlobDamaged: "error",
+    MessagesSetAside: "warning",
     Purged: "info",
     TroubleBegan: "warning",
     TroubleOver: "info",

@@ -6,15 +6,17 @@ import asyncio
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from proxy.adapters.blobs import Blobs, Runner, ThreadRunner
-from proxy.adapters.sqlite.connection import Connect, connect_in_thread
+from proxy.adapters.sqlite.connection import Connect, Connection, connect_in_thread
 from proxy.adapters.sqlite.copies import copies_with
 from proxy.adapters.sqlite.database import Database, open_database, storage_errors
 from proxy.adapters.sqlite.doubts import Doubts
 from proxy.adapters.sqlite.merge import Merges
 from proxy.adapters.sqlite.messages import Messages
+from proxy.adapters.sqlite.orphans import Orphans
 from proxy.adapters.sqlite.own import OwnMessages
 from proxy.adapters.sqlite.records import Records
 from proxy.adapters.sqlite.same_mailbox import SameMailboxes
@@ -22,6 +24,7 @@ from proxy.adapters.sqlite.seen import SeenUids
 from proxy.adapters.sqlite.sent import SentMails
 from proxy.adapters.sqlite.time import Time
 from proxy.adapters.sqlite.troubles import Troubles
+from proxy.adapters.store_note import check_age, check_there
 from proxy.domain.errors import DataDirInUse, StoreUnavailable
 
 TELLS_FOR = 5.0
@@ -37,16 +40,20 @@ class SqliteStore(
     Records,
     SameMailboxes,
     SeenUids,
+    Orphans,
     Troubles,
     Time,
 ):
     """`interfaces.store.Store`; use `open_store` to get one."""
 
-    def __init__(self, catalogue: Path, database: Database, blobs: Blobs, lock: int | None) -> None:
+    def __init__(
+        self, catalogue: Path, database: Database, blobs: Blobs, lock: int | None, *, trusted: bool
+    ) -> None:
         self._catalogue = catalogue
         self._database = database
         self._blobs = blobs
         self._lock = lock
+        self._trusted = trusted
         self._changed = {}
         self._reading = asyncio.Lock()
         self._waiting_commits = []
@@ -73,6 +80,9 @@ class SqliteStore(
     async def close(self) -> None:
         if self._writing:
             await asyncio.wait(self._writing)
+        if self._keeps_note:
+            with suppress(StoreUnavailable):
+                await self.settle()
         await self._database.close()
         if self._lock is not None:
             os.close(self._lock)
@@ -84,42 +94,51 @@ async def open_store(
     connect: Connect = connect_in_thread,
     run: Runner | None = None,
     exclusive: bool = True,
+    accept: bool = False,
 ) -> SqliteStore:
     """Open the store of a data directory, made if it is new.
 
     `exclusive` keeps a second process out; the simulation, which crashes and reopens within one
-    process, does without.
+    process, does without. `accept`: whatever catalogue there is, or a new one, is from now on the
+    right one.
 
     Raises:
         DataDirInUse: another process has it open.
+        WrongCatalogue: it is not the one that the store had last; nothing was changed.
         StoreTooNew, StoreUnavailable.
     """
     with storage_errors():
         lock = hold_lock(data_dir, exclusive=exclusive)
     try:
         catalogue = data_dir / "catalogue.db"
-        database = await open_database(catalogue, connect)
+        trusted = False
+
+        async def check(connection: Connection) -> None:
+            nonlocal trusted
+            trusted = not accept and await check_age(connection, catalogue)
+
+        if not accept:
+            with storage_errors():
+                check_there(catalogue)
+        database = await open_database(catalogue, connect, check)
         try:
-            rows = await database.fetch("SELECT digest FROM message WHERE purged_at IS NULL")
             blobs = Blobs(data_dir / "blobs", run or ThreadRunner())
             lost = await database.fetch(
                 "SELECT DISTINCT digest FROM message WHERE blob_lost AND purged_at IS NULL"
             )
             blobs.lost = {digest: set() for (digest,) in lost}
             with storage_errors():
-                await blobs.run(blobs.prepare, [digest for (digest,) in rows])
+                await blobs.run(blobs.prepare)
+            store = SqliteStore(catalogue, database, blobs, lock, trusted=trusted)
+            await store.read_time()
+            if accept:
+                await store.settle()
         except BaseException:
             await database.close()
             raise
     except BaseException:
         if lock is not None:
             os.close(lock)
-        raise
-    store = SqliteStore(catalogue, database, blobs, lock)
-    try:
-        await store.read_time()
-    except BaseException:
-        await store.close()
         raise
     return store
 

@@ -57,19 +57,58 @@ def gc(config: Config = None, as_json: Json = False) -> None:
             typer.echo(f"{row['account']}: {row['messages']} messages let go, {freed} freed")
 
 
-def verify(config: Config = None, as_json: Json = False) -> None:
+def verify(
+    adopt: Annotated[
+        bool,
+        typer.Option(
+            "--adopt", help="Accept the catalogue as it is, and take in mail that it does not name."
+        ),
+    ] = False,
+    account: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Whose mail that is, where nothing tells.", show_default=False
+        ),
+    ] = "",
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
     """Compare every stored message with its digest; fetch again what is damaged or unreadable.
 
-    Fails when something stays so, or could not be compared. Upstream is asked for nothing else.
+    Fails when something stays so, or could not be compared. Upstream is asked for nothing else, but
+    with --adopt: then all declared accounts are synced, so that what is still there keeps its name,
+    and messages in the folder blobs/orphans of data_dir that it has no more are taken in. That is
+    also how the proxy is told to go on with a catalogue that it refused, or with a new one.
     """
-    row = operate(config, "verify")
+    if account and not adopt:
+        with errors_end_the_command():
+            raise BadRequest("--account says whose mail --adopt takes in: give both")
+    arguments = {"adopt": True, "account": account} if adopt else {}
+    row = operate(config, "verify", **arguments)
     lost = [one for one in row["damaged"] if not one["repaired"]]
     if as_json:
         print_json(row)
     else:
+        _print_adopted(row["adopted"])
         _print_verified(row, lost)
-    if lost or row["uncompared"] or row["catalogue"]:
+    unsettled = lost or row["uncompared"] or row["catalogue"]
+    if unsettled or (row["adopted"] and row["adopted"]["failures"]):
         raise typer.Exit(FAILED)
+
+
+def _print_adopted(row: dict[str, Any] | None) -> None:
+    if row is None:
+        return
+    typer.echo(f"{row['adopted']} messages taken in.")
+    for failure in row["failures"]:
+        typer.echo(f"  not synced, so nothing new is taken in for it: {failure}", err=True)
+    for count, why in (
+        (row["known"], "the account has them already, with another header"),
+        (row["untold"], "nothing tells whose they are: give --account NAME"),
+        (len(row["damaged"]), "they are damaged"),
+    ):
+        if count:
+            typer.echo(f"  {count} stay in blobs/orphans: {why}", err=True)
 
 
 def _print_verified(row: dict[str, Any], lost: list[dict[str, Any]]) -> None:
@@ -90,6 +129,12 @@ def _print_verified(row: dict[str, Any], lost: list[dict[str, Any]]) -> None:
         typer.echo(f"  catalogue: {problem}", err=True)
     if row["catalogue"]:
         typer.echo("The catalogue is damaged: restore a backup.", err=True)
+    if row["set_aside"] and row["adopted"] is None:
+        typer.echo(
+            f"{row['set_aside']} messages that the catalogue does not name lie in blobs/orphans: "
+            "--adopt takes them in.",
+            err=True,
+        )
 
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", show_default=False)]

@@ -119,6 +119,11 @@ class StoreTooNew(Permanent):
     """The store was written by a newer version of this program."""
 
 
+class WrongCatalogue(Permanent):
+    """The catalogue is not the one that the store had last: messages beside it would be strangers
+    to it."""
+
+
 class DataDirInUse(Permanent):
     """Another proxy runs on this data directory."""
 

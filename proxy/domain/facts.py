@@ -286,6 +286,13 @@ class BlobDamaged:
 
 
 @dataclass(frozen=True, slots=True)
+class MessagesSetAside:
+    """The catalogue does not name them; see `interfaces.store.Orphans`."""
+
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
 class Purged:
     account: str
     messages: int
@@ -375,6 +382,7 @@ Fact = (
     | UidlsChanged
     | ListingDoubted
     | BlobDamaged
+    | MessagesSetAside
     | Purged
     | TroubleBegan
     | TroubleOver

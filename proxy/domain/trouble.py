@@ -28,8 +28,10 @@ TroubleKind = Literal[
     "store_full",
     "account_full",
     "lost_mail",
+    "orphans",
 ]
-"""`clock_jump` and `store_low` are for the operator alone, `store_full` for devices alone."""
+"""`clock_jump`, `store_low` and `orphans` are for the operator alone, `store_full` for devices
+alone."""
 
 ReportKind = Literal["digest"]
 """Kept like a trouble, from the beginning of its period on."""

@@ -167,6 +167,20 @@ def clock_jump(known: Timekeeping, now: float) -> Telling:
     )
 
 
+def orphans(count: int) -> Telling:
+    return telling(
+        f"The mail proxy has set aside {_messages(count)}",
+        f"{_messages(count)} on the disk of the proxy belong to none of its accounts as far as its "
+        "catalogue knows (catalogue.db in its data_dir). That is so if an older catalogue was put "
+        "in place of a newer one, or, for a few messages, after a crash or a power cut.",
+        "None was deleted: they lie in blobs/orphans in its data_dir. What the provider still has "
+        "is fetched again by itself, and goes from there. The rest no device sees, until you take "
+        "it in again:",
+        f"    {PROGRAM} verify --adopt --account NAME",
+        "What you do not want any more you may delete there.",
+    )
+
+
 def store_full(account: Account, space: Space) -> Telling:
     return telling(
         "The mail proxy has no room for new mail",

@@ -28,6 +28,7 @@ from proxy.domain.model import (
     Sending,
     Sighting,
     Unfetched,
+    Upstream,
 )
 from proxy.domain.policy import RetentionPolicy, ViewKind
 from proxy.domain.same_mailbox import Alike
@@ -525,6 +526,41 @@ class Records(Protocol):
         """Accounts with a message of this digest that is not purged."""
 
 
+class Orphans(Protocol):
+    """Messages on the disk that no row names: a crash, or another catalogue, has left them.
+
+    None is removed for that. They are set aside, where nobody sees them.
+    """
+
+    async def clean_up(self) -> int:
+        """For who is about to serve, before anything else: set aside what no row names, drop what a
+        crash left of messages that were coming in, and begin to keep note of how old the catalogue
+        is. Returns how many were set aside."""
+
+    async def settle(self) -> None:
+        """Remove what purges could not, and note how old the catalogue is."""
+
+    async def set_aside(self) -> int:
+        """What no row names now; returns how many that were."""
+
+    async def orphans(self) -> list[bytes]:
+        """Digests of all that are set aside."""
+
+    async def orphan(self, digest: bytes) -> Fetched | None:
+        """Read one that is set aside; None: it is not what its name says.
+
+        It is taken to have arrived when a server's stamp says so, or else when it was stored.
+        """
+
+    async def adopt(
+        self, orphan: Fetched, account_id: int | None, *, upstream: Upstream, at: float
+    ) -> bool:
+        """Take it in again: for the messages of its digest, if there are any, though they were
+        purged, but not for devices that had them; otherwise as a new message of this account, under
+        a UIDL never used. False: nothing tells whose it is.
+        """
+
+
 class Store(
     Time,
     Accounts,
@@ -539,6 +575,7 @@ class Store(
     SentMails,
     Troubles,
     Records,
+    Orphans,
     Protocol,
 ):
     """The whole store."""

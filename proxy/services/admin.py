@@ -70,7 +70,9 @@ class Admin:
         self._merge = MergeCommand(
             store, world.clock, self._names, maildrops, syncs, submissions, kept, rights
         )
-        self._upkeep = Upkeep(store, directory, self._names, syncs, janitor, timekeeper)
+        self._upkeep = Upkeep(
+            store, world.clock, directory, self._names, syncs, janitor, timekeeper
+        )
         self.import_seen = ImportSeen(store, world.clock, directory).run
 
     async def call(self, command: str, arguments: dict[str, Any], report: Report = unheard) -> Any:

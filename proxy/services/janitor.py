@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from proxy.domain.directory import Directory
-from proxy.domain.errors import ProxyError
+from proxy.domain.errors import ProxyError, StoreUnavailable
 from proxy.domain.facts import Purged, Unexpected
 from proxy.domain.model import Account
 from proxy.domain.policy import HOUR
@@ -46,6 +47,9 @@ class Janitor:
                         # Somebody may have put it back, or the disk may read it again.
                         await self._store.is_intact(record.digest)
                     await self.clean(account)
+                # It is tried again; who cannot do without the store tells of it.
+                with suppress(StoreUnavailable):
+                    await self._store.settle()
             except ProxyError as error:
                 self._observer.observe(Unexpected("janitor", error))
             await asyncio.sleep(EVERY)

@@ -160,6 +160,8 @@ class Troubles:
         await self._look_at_clock([t for t in open[None] if t.kind == "clock_jump"], now)
         low = [trouble for trouble in open[None] if trouble.kind == "store_low"]
         await self._look_at_machine(low, space, now, stopped=stopped)
+        aside = [trouble for trouble in open[None] if trouble.kind == "orphans"]
+        await self._look_at_orphans(aside, now)
         self._suspects = self._sharing.suspects()
         self._twins = await self._read_twins(accounts)
         troubled = set()
@@ -196,6 +198,14 @@ class Troubles:
                 await self._end(trouble, "", now)
         elif not open:
             await self._begin(None, "store_low", texts.store_low(space), (), now)
+
+    async def _look_at_orphans(self, open: Sequence[Trouble], now: float) -> None:
+        orphans = await self._store.orphans()
+        if orphans and not open:
+            await self._begin(None, "orphans", texts.orphans(len(orphans)), (), now)
+        elif not orphans:
+            for trouble in open:
+                await self._end(trouble, "", now)
 
     async def _look_at(
         self, account: Account, open: list[Trouble], space: Space | None, now: float

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from proxy.domain.directory import Directory
 from proxy.domain.errors import BadRequest, ProxyError, StoreUnavailable
 from proxy.domain.facts import SyncFinished
 from proxy.interfaces.store import Store
+from proxy.interfaces.world import Clock
 from proxy.services.admin_names import Names, Report, Row
+from proxy.services.adoption import Adoption
 from proxy.services.janitor import Janitor
 from proxy.services.sync_run import SyncRun
 from proxy.services.syncs import Syncs
@@ -25,6 +28,7 @@ class Upkeep:
     def __init__(
         self,
         store: Store,
+        clock: Clock,
         directory: Directory,
         names: Names,
         syncs: Syncs,
@@ -33,6 +37,7 @@ class Upkeep:
     ) -> None:
         self._timekeeper = timekeeper
         self._store = store
+        self._clock = clock
         self._directory = directory
         self._names = names
         self._syncs = syncs
@@ -84,9 +89,17 @@ class Upkeep:
             )
         return rows
 
-    async def verify(self, report: Report) -> Row:
+    async def verify(self, report: Report, adopt: bool = False, account: str = "") -> Row:
         """Compare every blob with its digest, and fetch again what is damaged, missing or
-        unreadable."""
+        unreadable.
+
+        With `adopt`, what no row names is taken in before; see `Adoption`.
+        """
+        adopted = None
+        if adopt:
+            sync = partial(self.sync, report)
+            adoption = Adoption(self._store, self._clock, self._names, sync)
+            adopted = await adoption.run(report, account)
         digests = await self._store.blobs()
         before = await self._lost()
         lost, found_again, uncompared = [], 0, []
@@ -111,6 +124,8 @@ class Upkeep:
             "uncompared": uncompared,
             "failures": failures,
             "catalogue": await self._store.damage(),
+            "set_aside": len(await self._store.orphans()),
+            "adopted": adopted,
         }
 
     async def _fetch_again(self, lost: list[bytes], report: Report) -> list[str]:

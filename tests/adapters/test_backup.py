@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import sqlite3
@@ -117,6 +118,27 @@ async def test_what_was_purged_leaves_the_next_backup(
     await store.purge(alice.id, [message], at=NOW)
     back_up(tmp_path / "data", tmp_path / "backup", nobody_looks)
     assert len(list((tmp_path / "backup/blobs").glob("??/*"))) == 1
+
+
+async def test_what_comes_in_while_a_backup_is_made_is_in_it(
+    store: SqliteStore, alice: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row is in the snapshot, and its blob was not there when blobs were looked for."""
+    await add(store, alice, b"a\r\n", "1")
+    loop, snapshot = asyncio.get_running_loop(), backup._snapshot
+
+    def mail_comes(catalogue: Path, target: Path) -> None:
+        asyncio.run_coroutine_threadsafe(add(store, alice, b"b\r\n", "2"), loop).result()
+        snapshot(catalogue, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "_snapshot", mail_comes)
+        made = await asyncio.to_thread(
+            back_up, tmp_path / "data", tmp_path / "backup", nobody_looks
+        )
+    assert (made.messages, made.blobs, made.damaged) == (2, 2, ())
+    restored = restore(tmp_path / "backup", tmp_path / "restored", nobody_looks)
+    assert (restored.messages, restored.blobs, restored.damaged) == (2, 2, ())
 
 
 async def test_a_backup_broken_off_leaves_the_earlier_one_whole(

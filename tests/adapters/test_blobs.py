@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -18,10 +18,13 @@ from hypothesis import strategies as st
 
 from proxy.adapters import blobs
 from proxy.adapters.blobs import Blobs, InlineRunner
+from proxy.adapters.sqlite.connection import connect_inline
 from proxy.adapters.store import SqliteStore, open_store
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.model import Account, Fetched
 from tests.interfaces.store_contract import NOW, add, fetched
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -47,7 +50,7 @@ def test_octets_are_the_same_however_they_are_split(pieces: list[bytes]) -> None
 
     async def store_and_read(folder: Path) -> None:
         store = Blobs(folder / "blobs", InlineRunner())
-        store.prepare([])
+        store.prepare()
         writer = store.writer()
         for piece in pieces:
             await writer.write(piece)
@@ -66,7 +69,7 @@ def test_octets_are_the_same_however_they_are_split(pieces: list[bytes]) -> None
         asyncio.run(store_and_read(Path(folder)))
 
 
-async def test_what_a_crash_left_behind_is_swept_and_what_rows_name_is_kept(
+async def test_what_a_crash_left_behind_is_set_aside_and_what_rows_name_is_kept(
     tmp_path: Path,
 ) -> None:
     store = await open_store(tmp_path)
@@ -79,7 +82,9 @@ async def test_what_a_crash_left_behind_is_swept_and_what_rows_name_is_kept(
     temporary = tmp_path / "blobs" / "tmp" / "17"
     temporary.write_bytes(b"half a mess")
     store = await open_store(tmp_path)
+    assert await store.clean_up() == 1
     assert not orphan.exists()
+    assert (tmp_path / "blobs" / "orphans" / orphan.name).read_bytes() == b"no row names me"
     assert not temporary.exists()
     (message,) = await store.messages(alice.id)
     assert await store.is_intact(message.digest)
@@ -247,6 +252,42 @@ async def test_a_cancelled_purge_is_over_only_when_its_files_are_gone(
         patch.setattr(Path, "unlink", lambda path, **options: unlink(path, **options))
         await unlink.cancel(store.purge(alice.id, ids, at=NOW))
     assert list((tmp_path / "blobs").glob("??/*")) == []
+
+
+class HoldsWrites(InlineRunner):
+    """Blobs that are written are in their places, but nobody hears of it before `go`."""
+
+    def __init__(self) -> None:
+        self.written, self.go = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, function: Callable[..., T], *arguments: Any) -> T:
+        result = function(*arguments)
+        if function.__name__ == "_write":
+            self.written.set()
+            await self.go.wait()
+        return result
+
+
+async def test_a_purge_waits_for_an_equal_blob_that_is_coming_in(tmp_path: Path) -> None:
+    run = HoldsWrites()
+    run.go.set()
+    store = await open_store(tmp_path, connect=connect_inline, run=run)
+    alice = await store.ensure_account("alice", declared=True, at=NOW)
+    bob = await store.ensure_account("bob", declared=True, at=NOW)
+    message = await add(store, alice, b"twin\r\n")
+    run.written.clear()
+    run.go.clear()
+    twin = await fetched(store, b"twin\r\n")
+    coming = asyncio.create_task(store.add_messages(bob.id, [twin], at=NOW))
+    await run.written.wait()
+    purge = asyncio.create_task(store.purge(alice.id, [message], at=NOW))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    run.go.set()
+    await asyncio.gather(coming, purge)
+    (kept,) = await store.messages(bob.id)
+    assert await store.is_intact(kept.digest)
+    await store.close()
 
 
 async def test_a_blob_cancelled_while_its_file_is_made_leaves_none_when_aborted(

@@ -182,7 +182,7 @@ async def staged(store: Blobs, count: int) -> list[Blob]:
 
 def prepared(folder: Path, run: ThreadRunner | InlineRunner) -> Blobs:
     store = Blobs(folder / "blobs", run)
-    store.prepare([])
+    store.prepare()
     return store
 
 

@@ -83,6 +83,7 @@ def tellings(name: str, said: str, uid: str) -> dict[TroubleKind, Telling]:
         "store_full": texts.store_full(account, space),
         "account_full": texts.account_full(account),
         "lost_mail": texts.lost_mail(account, [uid, "17"]),
+        "orphans": texts.orphans(7),
     }
 
 

@@ -68,7 +68,7 @@ def test_content_without_end_is_not_held(rig: Rig, end: bytes) -> None:
             assert client.say(b"DATA").startswith("354 ")
             for _ in range(2000):
                 client.write(chunk)
-            assert not list((stage.proxy.folder / "data" / "blobs" / "tmp").iterdir())
+            assert not list((stage.proxy.folder / "data" / "blobs" / "tmp").glob("[0-9]*"))
             assert client.say(b"\r\n.").startswith("552 5.3.4 ")
             assert client.send().startswith("250 ")
         assert stage.proxy.peak_memory() - before < MAY_GROW

@@ -80,6 +80,17 @@ class StoreContract:
     async def laptop(self, store: Store, alice: Account) -> Device:
         return await store.add_device(alice.id, "laptop", since=None, at=NOW)
 
+    async def test_a_purge_leaves_the_blob_that_another_account_names(
+        self, store: Store, alice: Account
+    ) -> None:
+        bob = await store.ensure_account("bob", declared=True, at=NOW)
+        message = await add(store, alice, b"both\r\n")
+        await add(store, bob, b"both\r\n")
+        assert await store.purge(alice.id, [message], at=NOW) == 0
+        (kept,) = await store.messages(bob.id)
+        assert await store.is_intact(kept.digest)
+        assert await store.messages(alice.id) == ()
+
     # --- accounts and devices -------------------------------------------------------------------
 
     async def test_an_account_is_made_once(self, store: Store, alice: Account) -> None:

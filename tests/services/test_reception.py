@@ -64,7 +64,7 @@ def spooled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Blobs]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blobs, "IN_MEMORY", 50)
         made = Blobs(tmp_path_factory.mktemp("data") / "blobs", InlineRunner())
-        made.prepare([])
+        made.prepare()
         yield made
 
 

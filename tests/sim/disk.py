@@ -44,9 +44,11 @@ class SimDisk:
     async def open(self, process: Process) -> SqliteStore:
         """The store, opened by this process; its death is the store's."""
         process.at_crash(self._crash)
-        return await open_store(
+        store = await open_store(
             self.data_dir, connect=self._connect, run=_SimRunner(self), exclusive=False
         )
+        await store.clean_up()
+        return store
 
     def _crash(self) -> None:
         dead = self.data_dir

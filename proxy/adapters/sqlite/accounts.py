@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from proxy.adapters.blobs import Blobs, to_the_end
 from proxy.adapters.sqlite.connection import Connection, Parameters
 from proxy.adapters.sqlite.database import storage_errors
+from proxy.adapters.sqlite.freed import note_freed
 from proxy.adapters.sqlite.own import insert_own
 from proxy.adapters.sqlite.people import DEVICE, PeopleInMemory, device_of
 from proxy.domain.errors import AlreadyExists, TooManyDevices
@@ -92,6 +93,7 @@ class AccountsAndDevices(PeopleInMemory):
             async with self._change_people(account_id, account=account_id) as change:
                 freed = await change.fetch(_OWN_BLOBS, (account_id,))
                 await change.execute("DELETE FROM account WHERE id = ?", (account_id,))
+                await note_freed(change, [digest for (digest,) in freed])
             await self._blobs.remove([digest for (digest,) in freed])
 
     async def set_verifier(self, account_id: int, verifier: str | None) -> None:

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
@@ -30,6 +30,14 @@ _SETTINGS = (
     "PRAGMA secure_delete = ON",
 )
 
+Check = Callable[[Connection], Awaitable[None]]
+
+DAMAGED = (
+    "The catalogue is damaged; the messages are files of their own, and are left alone. Stop the "
+    'proxy, then restore a backup, or have sqlite3 recover what it can: see "A catalogue that is '
+    'missing, older or damaged" in docs/operating.md'
+)
+
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
@@ -39,7 +47,13 @@ def storage_errors() -> Iterator[None]:
     except (sqlite3.Error, OSError) as error:
         if isinstance(error, sqlite3.IntegrityError):
             raise
-        raise StoreUnavailable(str(error)) from error
+        cure = f". {DAMAGED}" if _tells_of_damage(error) else ""
+        raise StoreUnavailable(f"{error}{cure}") from error
+
+
+def _tells_of_damage(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Database:
@@ -116,14 +130,17 @@ class Database:
             await self._writer.close()
 
 
-async def open_database(path: Path, connect: Connect) -> Database:
-    """Raises:
-    StoreTooNew, StoreUnavailable.
+async def open_database(path: Path, connect: Connect, check: Check) -> Database:
+    """`check` may refuse it before anything is changed.
+
+    Raises:
+        StoreTooNew, StoreUnavailable; what `check` raises.
     """
     with storage_errors():
         _create(path)
         writer = await connect(path)
         try:
+            await check(writer)
             for setting in _SETTINGS:
                 await writer.fetch(setting)
             await migrate(writer, path)

@@ -11,6 +11,7 @@ from proxy.adapters.blobs import Blobs, to_the_end
 from proxy.adapters.sqlite.accounts import AccountsAndDevices
 from proxy.adapters.sqlite.connection import Connection, Parameters, Row
 from proxy.adapters.sqlite.database import Database
+from proxy.adapters.sqlite.freed import note_freed
 from proxy.adapters.sqlite.seen import any_seen, mark_seen
 from proxy.adapters.sqlite.views import ViewsAndCommits
 from proxy.domain.errors import StoreUnavailable
@@ -148,6 +149,7 @@ class Merges(AccountsAndDevices, ViewsAndCommits):
                 await both.join_devices(change)
                 await both.move(change, at)
                 freed = await both.freed(change)
+                await note_freed(change, freed)
             self._database.versions[source_id] += 1
             self._database.device_versions.update(both.device_ids)
             self._device_uids = None

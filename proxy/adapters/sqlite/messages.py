@@ -10,6 +10,7 @@ from contextlib import suppress
 from proxy.adapters.blobs import Blobs, to_the_end
 from proxy.adapters.sqlite.connection import Connection, Row
 from proxy.adapters.sqlite.database import Database, storage_errors
+from proxy.adapters.sqlite.freed import note_freed
 from proxy.adapters.sqlite.seen import any_seen, mark_seen
 from proxy.adapters.sqlite.sent import hide_returned
 from proxy.adapters.sqlite.views import IN_BACKLOG
@@ -270,6 +271,7 @@ class Messages:
             async with self._database.transaction(account=account_id) as change:
                 freed = await change.fetch(_FREED, (account_id, ids))
                 await change.execute(_PURGE, (account_id, ids, at))
+                await note_freed(change, [digest for digest, _ in freed])
             await self._blobs.remove([digest for digest, _ in freed])
         return sum(octets for _, octets in freed)
 

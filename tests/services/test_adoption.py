@@ -1,0 +1,158 @@
+"""Mail that the catalogue does not name: who gets it, under which UIDL, and how often."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.adapters.store import open_store
+from proxy.domain.errors import BadRequest
+from proxy.domain.facts import TroubleBegan, TroubleOver
+from tests.rude_upstream import RudeUpstream, mail
+from tests.services.house import House, declared, house, policy_for
+from tests.services.test_troubles import Desk, desk
+
+__all__ = ["desk"]
+
+
+async def adopt(home: House, account: str = "alice") -> dict[str, Any]:
+    row = await home.core.admin.call("verify", {"adopt": True, "account": account})
+    found: dict[str, Any] = row["adopted"]
+    return found
+
+
+async def go_back(rude: RudeUpstream, data_dir: Path, later: list[tuple[str, bytes]]) -> None:
+    """The desktop lacks all mail, the laptop has it; then yesterday's catalogue is put back and
+    accepted. It knows u1 and u2, and both devices."""
+    policy = policy_for(rude.port)
+    async with house(data_dir, policy, declared(policy)) as home:
+        await home.read("alice+laptop")
+        await home.uids("alice+desktop")
+    shutil.copy(data_dir / "catalogue.db", data_dir / "yesterday.db")
+    rude.mails += later
+    async with house(data_dir, policy, declared(policy)) as home:
+        await home.read("alice+laptop")
+    (data_dir / "yesterday.db").replace(data_dir / "catalogue.db")
+    store = await open_store(data_dir, accept=True)
+    assert await store.clean_up() == len(later)
+    await store.close()
+
+
+def aside(data_dir: Path) -> int:
+    return len(list((data_dir / "blobs" / "orphans").iterdir()))
+
+
+LATER = [("u3", mail("3")), ("u4", mail("4"))]
+
+
+async def test_what_upstream_has_keeps_its_uidl_and_the_rest_comes_once(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    await go_back(rude, tmp_path, LATER)
+    rude.mails = [one for one in rude.mails if one[0] != "u3"]
+    policy = policy_for(rude.port)
+    async with house(tmp_path, policy, declared(policy)) as home:
+        row = await adopt(home)
+        assert (row["adopted"], row["untold"], row["failures"]) == (1, 0, [])
+        assert aside(tmp_path) == 0
+        uids = await home.uids("alice+desktop")
+        assert uids[:3] == ["u1", "u2", "u4"]
+        assert sorted(await home.read("alice+desktop")) == sorted(mail(n) for n in "1234")
+        assert (await adopt(home))["adopted"] == 0
+        assert await home.uids("alice+desktop") == uids
+
+
+async def test_mail_of_which_nothing_tells_whose_it_is_waits_for_a_word(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    """Though there is but one account."""
+    await go_back(rude, tmp_path, LATER)
+    del rude.mails[2:]
+    policy = policy_for(rude.port)
+    async with house(tmp_path, policy, declared(policy)) as home:
+        row = await adopt(home, "")
+        assert (row["adopted"], row["untold"]) == (0, 2)
+        assert len(await home.uids("alice+desktop")) == 2
+        assert (await adopt(home))["adopted"] == 2
+        assert len(await home.uids("alice+desktop")) == 4
+
+
+async def test_nothing_is_taken_in_for_an_account_that_could_not_be_synced(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    """What upstream has would come twice."""
+    await go_back(rude, tmp_path, LATER)
+    rude.refusals["PASS"] = rude.refusals["AUTH"] = b"-ERR [SYS/TEMP] not now\r\n"
+    policy = policy_for(rude.port)
+    async with house(tmp_path, policy, declared(policy)) as home:
+        row = await adopt(home)
+        assert (row["adopted"], row["untold"]) == (0, 2)
+        assert "not now" in row["failures"][0]
+        assert aside(tmp_path) == 2
+
+
+async def test_mail_that_an_account_without_a_kept_password_gets_is_known_to_its_next_sync(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    await go_back(rude, tmp_path, LATER)
+    policy = policy_for(rude.port)
+    async with house(tmp_path, policy) as home:
+        assert (await adopt(home))["adopted"] == 2
+        retrieved = rude.retrieved()
+        assert sorted(await home.read("alice+desktop")) == sorted(mail(n) for n in "1234")
+        assert rude.retrieved() == retrieved
+
+
+async def test_mail_that_came_again_with_another_header_is_not_doubled(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    await go_back(rude, tmp_path, LATER)
+    rude.mails[2:] = [("u3", b"X-Moved: yes\r\n" + mail("3"))]
+    policy = policy_for(rude.port)
+    async with house(tmp_path, policy, declared(policy)) as home:
+        row = await adopt(home)
+        assert (row["adopted"], row["known"]) == (1, 1)
+        assert len(await home.uids("alice+desktop")) == 4
+        assert aside(tmp_path) == 1
+
+
+async def test_a_fresh_store_shows_the_uidls_that_devices_remember(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    """And all mail to a device that does not remember: what it had is lost with the catalogue."""
+    await go_back(rude, tmp_path, LATER)
+    (tmp_path / "catalogue.db").unlink()
+    await (await open_store(tmp_path, accept=True)).close()
+    policy = policy_for(rude.port)
+    async with house(tmp_path, policy, declared(policy)) as home:
+        assert (await adopt(home))["adopted"] == 0
+        assert aside(tmp_path) == 0
+        assert await home.uids("alice+laptop") == ["u1", "u2", "u3", "u4"]
+        assert len(await home.read("alice+laptop")) == 4
+
+
+async def test_an_account_that_is_not_known_is_refused(home: House) -> None:
+    with pytest.raises(BadRequest, match="no account bob"):
+        await adopt(home, "bob")
+
+
+async def test_mail_that_was_set_aside_is_the_operator_s_trouble_until_it_is_gone(
+    desk: Desk, tmp_path: Path
+) -> None:
+    await desk.account()
+    (orphans := tmp_path / "blobs" / "orphans").mkdir()
+    stray = orphans / ("ab" * 32)
+    stray.write_bytes(b"whose?")
+    for _ in range(2):
+        await desk.later(60)
+    assert desk.home.facts.of(TroubleBegan) == [TroubleBegan("", "orphans", False)]
+    assert await desk.subjects() == []
+    (trouble,) = await desk.store.troubles()
+    assert "1 message" in trouble.subject
+    assert "verify --adopt" in trouble.body
+    stray.unlink()
+    await desk.later(60)
+    assert [fact.trouble for fact in desk.home.facts.of(TroubleOver)] == ["orphans"]
