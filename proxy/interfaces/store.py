@@ -32,7 +32,7 @@ from proxy.domain.model import (
 )
 from proxy.domain.policy import RetentionPolicy, ViewKind
 from proxy.domain.same_mailbox import Alike
-from proxy.domain.timekeeping import LONGEST, Timekeeping
+from proxy.domain.timekeeping import LONGEST, Reading, Timekeeping
 from proxy.domain.trouble import ReportKind, Trouble, TroubleKind
 
 IN_MEMORY = 256 * 1024
@@ -103,11 +103,11 @@ class Time(Protocol):
     async def keep_time(self, kept: Timekeeping) -> None:
         """Holds in memory even where it cannot be made durable."""
 
-    async def correct_stamps(self, *, wrong_since: float | None, now: float) -> None:
-        """The wall clock says what is right now, and did not before.
+    async def correct_stamps(self, *, wrong_since: float | None, right: Reading) -> None:
+        """The wall clock was right then, and not before.
 
         Unix times that were stamped after this running time are computed anew from running time,
-        and so are, or else become `now`, those that lie in the future.
+        and so are, or else become that of now, those that lie in the future.
         """
 
 

@@ -75,9 +75,10 @@ class Alerts:
         self._wake = asyncio.Event()
         self._failures = 0
         self._not_before = 0.0
+        """Running time."""
         self._counted = Counts()
         """Since they were last added to the digest's."""
-        self._flushed_at = clock.now()
+        self._flushed_at = store.ran
         self._owed: list[Callable[[], Awaitable[None]]] = []
         """Of mails that were sent: what the store has still to take down."""
 
@@ -119,19 +120,18 @@ class Alerts:
             StoreUnavailable
         """
         policy, now = self._policy, self._clock.now()
-        loop = asyncio.get_running_loop()
         if not policy.to:
             return
         await self._settle()
         kept = await self._store.troubles()
-        if loop.time() >= self._not_before:
+        if self._store.ran >= self._not_before:
             try:
                 await self._tell(policy, kept, now)
                 await self._report(policy, kept, now)
             except MailNotSent as error:
                 self._failures += 1
                 delay = min(FIRST_RETRY * 2.0 ** (self._failures - 1), LAST_RETRY)
-                self._not_before = loop.time() + delay
+                self._not_before = self._store.ran + delay
                 self._observer.observe(AlertFailed(str(error), delay))
 
     async def _settle(self) -> None:
@@ -192,13 +192,14 @@ class Alerts:
         elif running is None:
             self._counted = Counts()
             await self._begin_period(now)
-        elif now - running.since >= PERIODS[policy.digest]:
+        # A clock that is set back must not put it off for a year.
+        elif abs(now - running.since) >= PERIODS[policy.digest]:
             await self._send_digest(policy, running, kept, now)
-        elif now - self._flushed_at >= FLUSH:
+        elif self._store.ran - self._flushed_at >= FLUSH:
             counted = self._counted
             await self._store.set_marks(running.id, (Counts.of(running.marks) + counted).marks())
             self._counted -= counted
-            self._flushed_at = now
+            self._flushed_at = self._store.ran
 
     async def _send_digest(
         self, policy: AlertsPolicy, running: Trouble, kept: Sequence[Trouble], now: float

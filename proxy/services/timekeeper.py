@@ -34,9 +34,10 @@ class Timekeeper:
         self.changed: Callable[[], None] = lambda: None
         """Told when the clock has come into doubt, or out of it, and that is written down."""
         self._awake, self._elapsed = clock.awake(), clock.elapsed()
-        self._corrections: list[float | None] = []
+        self._corrections: list[tuple[float | None, Reading]] = []
         """Still to be made: see `Store.correct_stamps`."""
         self._kept_at = -KEEP_EVERY
+        self._keeping = asyncio.Lock()
         self._take(started(store.timekeeping, self._reading()))
 
     @property
@@ -62,13 +63,11 @@ class Timekeeper:
         self._take(looked(self._known, self._reading(), passed, slept))
 
     async def start(self) -> None:
-        """From now on the proxy runs.
-
-        Raises:
-            StoreUnavailable
-        """
+        """From now on the proxy runs."""
         self._store.start_running(self._clock.awake)
-        await self.keep()
+        # A full disk must not keep anybody from reading mail: `work` tries again.
+        with suppress(StoreUnavailable):
+            await self.keep()
 
     async def work(self) -> None:
         """Go on looking until cancelled."""
@@ -90,18 +89,20 @@ class Timekeeper:
         Raises:
             StoreUnavailable
         """
-        self.look()
-        known, now = self._known, self._clock.now()
-        was = self._store.timekeeping
-        try:
-            await self._store.keep_time(known)
-        finally:
-            if known.doubt != was.doubt:
-                self.changed()
-        self._kept_at = self._store.ran
-        while self._corrections:
-            await self._store.correct_stamps(wrong_since=self._corrections[0], now=now)
-            del self._corrections[0]
+        # One after the other: what is written last is what was known last.
+        async with self._keeping:
+            self.look()
+            known, was = self._known, self._store.timekeeping
+            try:
+                await self._store.keep_time(known)
+            finally:
+                if known.doubt != was.doubt:
+                    self.changed()
+            self._kept_at = self._store.ran
+            while self._corrections:
+                wrong_since, right = self._corrections[0]
+                await self._store.correct_stamps(wrong_since=wrong_since, right=right)
+                del self._corrections[0]
 
     async def stop(self) -> None:
         """The last thing before the store is closed."""
@@ -133,5 +134,6 @@ class Timekeeper:
 
     def _take(self, found: Looked) -> None:
         self._known = found.kept
-        if found.back_since is not None or found.settled:
-            self._corrections.append(found.back_since)
+        right = found.kept.right
+        if right is not None and (found.back_since is not None or found.settled):
+            self._corrections.append((found.back_since, right))

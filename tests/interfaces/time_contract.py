@@ -128,7 +128,7 @@ class TimeContract:
         await commit(store, laptop, {right}, {right}, at=wrong)
         run_for(store, 50)
         version = store.version(alice.id)
-        await store.correct_stamps(wrong_since=150, now=NOW + 150)
+        await store.correct_stamps(wrong_since=150, right=Reading(NOW + 150, 250))
         records = {one.uid: one for one in await store.records(alice.id)}
         assert (records["right"].received_at, records["right"].fetched_at) == (NOW, NOW)
         assert records["wrong"].received_at == records["wrong"].fetched_at == NOW + 100
@@ -152,7 +152,7 @@ class TimeContract:
         await store.note_sync(alice.id, at=ahead)
         await store.add_trouble(None, "clock_jump", subject="", body="", at=ahead)
         run_for(store, 50)
-        await store.correct_stamps(wrong_since=None, now=NOW + 50)
+        await store.correct_stamps(wrong_since=None, right=Reading(NOW + 40, 140))
         (delivery,) = await store.deliveries(message)
         assert delivery.retrieved_at == NOW
         found = await store.account("alice")

@@ -172,6 +172,21 @@ async def test_a_server_that_is_away_is_tried_less_and_less_often(desk: Desk) ->
     assert desk.post.subjects == ["no_sync of alice"]
 
 
+async def test_a_clock_that_is_set_back_holds_up_no_alert(desk: Desk) -> None:
+    desk.post.away = True
+    await desk.begins()
+    await desk.later()
+    desk.post.away = False
+    desk.home.clock.wrong_by = -365 * DAY
+    await desk.later(MINUTE)
+    assert desk.post.subjects == ["no_sync of alice"]
+    desk.follow(replace(desk.policy, digest="daily"))
+    await desk.later()
+    desk.home.clock.wrong_by = -730 * DAY
+    await desk.later(DAY)
+    assert len(desk.post.subjects) == 2
+
+
 async def test_what_a_server_that_was_away_did_not_take_outlives_a_restart(desk: Desk) -> None:
     desk.post.away = True
     await desk.begins()

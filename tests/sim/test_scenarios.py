@@ -16,6 +16,7 @@ from proxy.domain.doubt import BELIEVED_AFTER
 from proxy.domain.facts import Fact, SyncFailed, SyncFinished, Unexpected
 from proxy.domain.model import Credentials
 from proxy.domain.policy import (
+    DAY,
     AccountPolicy,
     LimitsPolicy,
     RetentionPolicy,
@@ -39,7 +40,7 @@ from tests.sim.peers import (
     make_mail,
 )
 from tests.sim.process import CrashedError
-from tests.sim.world import Host, SimWorld, seeds, simulate
+from tests.sim.world import EPOCH, Host, SimWorld, seeds, simulate
 
 STORMY = FaultProfile(
     refuse_probability=0.05,
@@ -69,8 +70,11 @@ class Witness:
 class Story:
     """One seed's cast."""
 
-    def __init__(self, sim: SimWorld, folder: Path) -> None:
+    def __init__(self, sim: SimWorld, folder: Path, *, clock_jumps: bool = False) -> None:
         self.sim = sim
+        self.clock_jumps = clock_jumps
+        self.core: Core | None = None
+        """Of the proxy's last life."""
         self.luck = sim.random("story")
         self.disk = SimDisk(folder, sim.random("disk"))
         self.world = World()
@@ -96,7 +100,9 @@ class Story:
         declared = DeclaredAccount(ACCOUNT, Credentials(ACCOUNT, PASSWORD), self.policy)
         directory = Directory([declared], self.policy, pass_through=False)
         policy = SessionPolicy(plaintext_login="always")
-        core = Core(host.world, store, self.witness, directory, policy, LimitsPolicy())
+        self.core = core = Core(host.world, store, self.witness, directory, policy, LimitsPolicy())
+        await core.timekeeper.start()
+        host.spawn(core.timekeeper.work())
         account = await store.ensure_account(ACCOUNT, declared=True, at=host.clock.now())
         for device in self.world.devices:
             if await store.device(account.id, device.name) is None:
@@ -131,6 +137,12 @@ class Story:
             host.crash()
             self.crashes += 1
 
+    async def clock(self, host: Host) -> None:
+        """Somebody sets the proxy's clock, and sets it right now and then."""
+        while self.clock_jumps:
+            await asyncio.sleep(self.luck.expovariate(1 / 300))
+            host.clock.skew = self.luck.choice([0.0, 60.0, 40 * DAY, -40 * DAY, 3650 * DAY, -EPOCH])
+
     async def arrivals(self) -> None:
         while True:
             for _ in range(self.luck.choice([1, 1, 2, 12])):
@@ -146,6 +158,7 @@ class Story:
                     group.create_task(self.poll_for_ever(device))
                 group.create_task(self.arrivals())
                 group.create_task(self.weather(proxy))
+                group.create_task(self.clock(proxy))
 
     async def calm(self) -> None:
         """No faults any more: everybody must get everything, soon."""
@@ -153,6 +166,10 @@ class Story:
         self.sim.fabric.quiet()
         # Longer than the longest back-off, so that old failures hold nothing up.
         await asyncio.sleep(2 * 3600)
+        if self.clock_jumps:
+            self.sim.host("proxy").clock.skew = 0.0
+            assert self.core is not None
+            await self.core.timekeeper.trust()
         for device in self.world.devices:
             for _ in range(ROUNDS):
                 await device.poll(whole=True)
@@ -192,11 +209,11 @@ class Story:
         raise PromiseBroken(f"{sorted(due)} were never deleted upstream")
 
 
-def run_story(seed: int, folder: Path) -> tuple[Story, str]:
+def run_story(seed: int, folder: Path, *, clock_jumps: bool = False) -> tuple[Story, str]:
     stories: list[Story] = []
 
     async def main(sim: SimWorld) -> None:
-        stories.append(Story(sim, folder))
+        stories.append(Story(sim, folder, clock_jumps=clock_jumps))
         await stories[0].play()
 
     run = simulate(seed, main, profile=STORMY)
@@ -209,6 +226,13 @@ def test_three_devices_get_every_message_once_whatever_happens(seed: int, tmp_pa
     # A story in which nothing happened proves nothing.
     assert story.witness.synced > 5
     assert len(story.world.mails) > 10
+    assert all(device.polls > 3 for device in story.world.devices)
+
+
+@pytest.mark.parametrize("seed", seeds(20))
+def test_a_clock_that_is_set_to_anything_changes_nothing_of_that(seed: int, tmp_path: Path) -> None:
+    story, _ = run_story(2000 + seed, tmp_path, clock_jumps=True)
+    assert story.witness.synced > 5
     assert all(device.polls > 3 for device in story.world.devices)
 
 

@@ -94,11 +94,11 @@ class Time(PeopleInMemory):
                 ),
             )
 
-    async def correct_stamps(self, *, wrong_since: float | None, now: float) -> None:
+    async def correct_stamps(self, *, wrong_since: float | None, right: Reading) -> None:
         ids = [account.id for account in (await self._known_people()).accounts.values()]
         async with self._change_people(*ids) as change:
-            since = self.ran if wrong_since is None else wrong_since
-            given = (now, now - self.ran, since, JUMP)
+            ran, begin = self.ran, right.now - right.ran
+            given = (begin + ran, begin, ran if wrong_since is None else wrong_since, JUMP)
             await change.execute(_CORRECT_DEVICES, given)
             for table, column, ran in _STAMPS:
                 await change.execute(
