@@ -100,9 +100,9 @@ class Time(PeopleInMemory):
             ran, begin = self.ran, right.now - right.ran
             given = (begin + ran, begin, ran if wrong_since is None else wrong_since, JUMP)
             await change.execute(_CORRECT_DEVICES, given)
-            for table, column, ran in _STAMPS:
+            for table, column, stamp in _STAMPS:
                 await change.execute(
-                    _CORRECT.format(table=table, column=column, ran=f"({ran})"), given
+                    _CORRECT.format(table=table, column=column, ran=f"({stamp})"), given
                 )
         # Views hide by them.
         self._database.versions.update(ids)
