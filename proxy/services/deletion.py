@@ -38,7 +38,8 @@ SLACK = 1024 * 1024
 """Octets beyond twice what LIST said, after which a message that is compared is broken off."""
 
 TOP_BREAKS = 3
-"""Sessions in a row that broke over TOP, until none is asked for before DELE for a day."""
+"""Sessions in a row that broke before the first TOP was answered, until none is asked for before
+DELE for an hour."""
 
 
 class Deletion:
@@ -106,13 +107,14 @@ class Deletion:
         entries = [positions[id_] for id_ in sorted(digests)]
         try:
             async for entry, header in self._tops(entries):
+                self._memory.top_breaks = 0
                 if header is not None:
                     id_ = by_number[entry.number]
                     shown[id_] = Fingerprint.of(header).header_digest == digests[id_]
         except UpstreamUnreachable:
-            self._memory.top_broke(self._store.ran, TOP_BREAKS)
+            if not shown:
+                self._memory.top_broke(self._store.ran, TOP_BREAKS)
             raise
-        self._memory.top_breaks = 0
         return shown
 
     async def _tops(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, bytes | None]]:

@@ -217,7 +217,7 @@ class AccountSync:
     async def _note_listing(
         self, plan: Plan, found: Reconciliation, known: Sequence[KnownMessage]
     ) -> int:
-        """Record what left and what was found again; returns how many left.
+        """Record what left and what was found again; returns how many left by others' doing.
 
         Where none of the messages once fetched was ever listed again, RETR may have hidden them.
         """
@@ -245,13 +245,14 @@ class AccountSync:
             by_retr=hidden,
             at_once=judgement.left_at,
         )
-        if again := [m.id for m in known if m.deleting and m.id in found.same]:
+        ours = {message.id for message in known if message.deleting}
+        if again := ours & found.same.keys():
             await self._store.note_not_deleted(again)
         if found.renamed:
             self._observer.observe(
                 UidlsChanged(self._account.name, found.renamed, self._fetch.messages)
             )
-        return sum(m.id in gone and not m.deleting for m in known)
+        return len(set(gone) - ours)
 
     # --- deleting -------------------------------------------------------------------------------
 

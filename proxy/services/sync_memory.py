@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from proxy.domain.plan import Entry
-from proxy.domain.policy import DAY, MINUTE
+from proxy.domain.policy import DAY, HOUR, MINUTE
 
 LEFT_OUT_FOR = DAY
 """Seconds after which a message that was left out is tried again."""
@@ -56,14 +56,14 @@ class SyncMemory:
     compared: dict[int, float] = field(default_factory=dict)
     """Known messages that were retrieved once more before DELE, and not deleted: when."""
     top_breaks: int = 0
-    """Sessions in a row that broke over TOP before DELE."""
+    """Sessions in a row that broke before the first TOP before DELE was answered."""
     no_top_until: float = 0.0
     """Until then no TOP is asked for before DELE."""
 
     def top_broke(self, ran: float, most: int) -> None:
         self.top_breaks += 1
         if self.top_breaks >= most:
-            self.top_breaks, self.no_top_until = 0, ran + LEFT_OUT_FOR
+            self.top_breaks, self.no_top_until = 0, ran + HOUR
 
     def why_left_out(self, entry: Entry, ran: float) -> str | None:
         found = self.left_out.get((entry.uid, entry.octets))
