@@ -150,6 +150,22 @@ async def test_what_is_damaged_is_lost_at_once_and_over_a_restart_until_it_comes
     await store.close()
 
 
+async def test_what_a_device_found_lost_right_before_the_end_is_lost_after_the_next_start(
+    tmp_path: Path,
+) -> None:
+    store = await open_store(tmp_path)
+    alice = await store.ensure_account("alice", declared=True, at=NOW)
+    message_id = await add(store, alice, MAIL)
+    (message,) = await store.messages(alice.id)
+    flip(0)(place(tmp_path))
+    with pytest.raises(StoreUnavailable):
+        read(store, message)
+    await store.close()
+    store = await open_store(tmp_path)
+    assert [record.id for record in await store.lost(alice.id)] == [message_id]
+    await store.close()
+
+
 async def test_a_folder_in_a_blob_s_place_is_set_aside_with_what_is_in_it(
     store: SqliteStore, alice: Account, tmp_path: Path
 ) -> None:
