@@ -27,6 +27,7 @@ from proxy.domain.errors import (
     UpstreamUnusable,
 )
 from proxy.domain.policy import SmtpServer
+from proxy.interfaces.link import DEAD
 from proxy.interfaces.submission import GO_ON, Answer
 
 CONNECT_TIMEOUT = 30.0
@@ -134,7 +135,8 @@ class SmtpUpstream:
     def abort(self) -> None:
         transport = self._client.transport
         if isinstance(transport, asyncio.WriteTransport):
-            transport.abort()
+            with suppress(*DEAD):
+                transport.abort()
         self._client.close()
 
 

@@ -12,8 +12,11 @@ import ipaddress
 import re
 import socket
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 
 from aiohttp import web
+
+from proxy.interfaces.link import DEAD
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -91,7 +94,8 @@ class _Server(web.Server):
         self._open[handler] = transport
         if len(self._open) > MAX_CONNECTIONS:
             # What it has still to be sent may never be taken.
-            self._open.pop(next(iter(self._open))).abort()
+            with suppress(*DEAD):
+                self._open.pop(next(iter(self._open))).abort()
 
     def connection_lost(
         self, handler: web.RequestHandler, exc: BaseException | None = None
