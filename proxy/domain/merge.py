@@ -78,6 +78,8 @@ class Plan:
     """Device, message, and what it calls that, for all devices of the source."""
     hidden: list[tuple[int, int]] = field(default_factory=list)
     """Device and message: not for it, and nothing but a mark would say so any more."""
+    backlog_to: dict[int, int] = field(default_factory=dict)
+    """Of each device."""
 
 
 def plan_merge(source: Side, target: Side) -> Plan:
@@ -248,18 +250,29 @@ class _Planner:
         lasting = readers[-1]
         since = earliest(reader.since for reader in readers)
         backlog_to = min(reader.backlog_to for reader in readers)
-        for mail in self._mails:
-            before = []
-            if device and mail.source:
-                before.append(_is_hidden([mail.source], device))
-            if namesake and mail.target:
-                before.append(_is_hidden([mail.target], namesake))
+        mails = [(mail, _were_hidden(mail, device, namesake)) for mail in self._mails]
+        for mail, before in mails:
+            owner = device if device and mail.source else lasting
+            # It came to it as new mail, and is now one with another that was there before.
+            if before and not all(before) and _is_hidden(mail.rows, _at(owner, since, mail.id)):
+                backlog_to = min(backlog_to, mail.id - 1)
+        self._plan.backlog_to[lasting.id] = backlog_to
+        for mail, before in mails:
             # A notice or a copy that the proxy made was for the devices of the one account.
             was_hidden = all(before) if before else mail.rows[0].own
             owner = device if device and mail.source else lasting
-            joined = replace(owner, since=since, backlog_to=backlog_to)
-            if was_hidden and not _is_hidden(mail.rows, joined):
+            if was_hidden and not _is_hidden(mail.rows, _at(owner, since, backlog_to)):
                 self._plan.hidden.append((lasting.id, mail.id))
+
+
+def _were_hidden(mail: _Mail, device: Reader | None, namesake: Reader | None) -> list[bool]:
+    """Whether each of its devices did not see it."""
+    pairs = ((device, mail.source), (namesake, mail.target))
+    return [_is_hidden([row], reader) for reader, row in pairs if reader and row]
+
+
+def _at(device: Reader, since: float | None, backlog_to: int) -> Reader:
+    return replace(device, since=since, backlog_to=backlog_to)
 
 
 def _is_hidden(rows: Sequence[Row], device: Reader) -> bool:

@@ -276,6 +276,9 @@ class _Both:
             "INSERT INTO device_uid (device_id, message_id, uid) VALUES (?, ?, ?)", plan.uids
         )
         await change.executemany(_HIDE, [(*hidden, at) for hidden in plan.hidden])
+        await change.executemany(
+            "UPDATE device SET backlog_to = ?2 WHERE id = ?1", list(plan.backlog_to.items())
+        )
         if await any_seen(change, self._ids[1]):
             await mark_seen(change, self._new_to_some(), at)
 
