@@ -318,6 +318,21 @@ async def test_a_device_made_by_a_wrong_clock_sees_what_comes_from_then_on(
             assert old == []
 
 
+async def test_mail_is_taken_to_have_come_at_the_likeliest_time(
+    stage: Stage, rude: RudeUpstream
+) -> None:
+    async with stage.life() as home:
+        await home.uids()
+        home.clock.time += HOUR
+        for home.clock.wrong_by in (YEAR, -YEAR):
+            rude.mails.append((f"{home.clock.wrong_by}", mail(f"{home.clock.wrong_by}")))
+            await home.uids()
+        account = await home.store.account("alice")
+        assert account is not None
+        came = [record.received_at for record in await home.store.records(account.id)][-2:]
+        assert came == [START + HOUR, START + HOUR]
+
+
 async def test_a_device_of_a_store_made_in_1970_sees_what_comes(
     stage: Stage, rude: RudeUpstream
 ) -> None:
