@@ -49,10 +49,11 @@ def fill(path: Path, version: int) -> dict[str, dict[str, str]]:
             database.executescript(script)
         database.execute(f"PRAGMA user_version = {version}")
         found = tables(database)
-        for table, columns in found.items():
+        # First the clock: triggers stamp rows of other tables by it.
+        for table, columns in sorted(found.items(), key=lambda one: one[0] != "clock"):
             values = [value_for(column, type_) for column, type_ in columns.items()]
             places = ", ".join("?" * len(values))
-            database.execute(f"INSERT INTO {table} VALUES ({places})", values)
+            database.execute(f"INSERT OR REPLACE INTO {table} VALUES ({places})", values)
     return found
 
 

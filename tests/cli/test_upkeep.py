@@ -27,6 +27,6 @@ def test_the_exit_code_says_whether_all_is_well(
     monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], code: int, options: list[str]
 ) -> None:
     row = {"blobs": 8, "damaged": [], "repaired": 0, "found_again": 0, "uncompared": []}
-    row |= {"failures": [], "catalogue": []} | found
+    row |= {"failures": [], "catalogue": [], "set_aside": 0, "adopted": None} | found
     monkeypatch.setattr(upkeep, "operate", lambda *_, **__: row)
     assert CliRunner().invoke(app, ["verify", *options]).exit_code == code
