@@ -49,8 +49,10 @@ def fill(path: Path, version: int) -> dict[str, dict[str, str]]:
             database.executescript(script)
         database.execute(f"PRAGMA user_version = {version}")
         found = tables(database)
-        # First the clock: triggers stamp rows of other tables by it.
-        for table, columns in sorted(found.items(), key=lambda one: one[0] != "clock"):
+        # By these triggers stamp rows of the others.
+        first = ["message", "clock"]
+        for table in sorted(found, key=lambda name: name in first and -1 - first.index(name)):
+            columns = found[table]
             values = [value_for(column, type_) for column, type_ in columns.items()]
             places = ", ".join("?" * len(values))
             database.execute(f"INSERT OR REPLACE INTO {table} VALUES ({places})", values)
