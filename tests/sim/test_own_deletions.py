@@ -143,6 +143,8 @@ class Stage:
             self._core = Core(
                 self.host.world, store, Silent(), directory, SessionPolicy(), LimitsPolicy()
             )
+            await self._core.timekeeper.start()
+            self.host.spawn(self._core.timekeeper.work())
         return self._core
 
     async def _sync(self) -> None:
