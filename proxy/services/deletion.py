@@ -91,7 +91,8 @@ class Deletion:
         others = unproven & shown.keys()
         doubted = unproven | (look_alikes(others, certain) - equal)
         again = SecondLook(found, known, doubted)
-        await self._look_again(again, {certain[id_].number: id_ for id_ in unproven - others})
+        ids = {certain[id_].number: id_ for id_ in doubted}
+        await self._look_again(again, ids, unproven, without_header=unproven - others)
         undecided = again.settle()
         return again, here - asked | equal | (unproven & again.same.keys()) - undecided
 
@@ -129,34 +130,49 @@ class Deletion:
         async for entry, header in self._session.headers(entries[tried:]):
             yield entry, header
 
-    def _to_retrieve(self, unproven: Set[int], *, other: Set[int]) -> set[int]:
+    def _to_retrieve(self, unproven: Set[int], *, other: Set[int] = frozenset()) -> set[int]:
         """Those with another header come first: they may be new mail."""
         since = self._store.ran - COMPARED_FOR
         compared = self._memory.compared
         left = [id_ for id_ in unproven if compared.get(id_, since) <= since]
         return set(sorted(left, key=lambda id_: (id_ not in other, id_))[:RETRIEVED_AT_ONCE])
 
-    async def _look_again(self, again: SecondLook, without_header: Mapping[int, int]) -> None:
-        """Decide by headers what they can decide, and all else by octets; `without_header` has the
-        numbers of messages that no header proves."""
-        asked = [entry for entry in again.entries if entry.number not in without_header]
+    async def _look_again(
+        self,
+        again: SecondLook,
+        ids: Mapping[int, int],
+        unproven: Set[int],
+        *,
+        without_header: Set[int],
+    ) -> None:
+        """Decide by headers what they can decide, and all else by octets; `ids` has all messages
+        by their numbers."""
+        asked = [entry for entry in again.entries if ids[entry.number] not in without_header]
         async for entry, header in self._session.headers(asked):
             again.judge_header(entry, header)
-        await self._compare(again, without_header)
+        beside = {ids[e.number]: e for e in again.fetch if ids[e.number] not in unproven}
+        for id_ in beside.keys() - self._to_retrieve(beside.keys()):
+            again.leave_out(beside[id_])
+        # What turns out to be known needs no room.
+        compared = await self._fetch.without_room(again.fetch)
+        for entry in again.entries:
+            if ids[entry.number] in without_header:
+                again.judge_header(entry, None)
+                compared.append(entry)
+        await self._compare(again, compared, ids)
         try:
             await self._fetch.run(again)
         finally:
             self._memory.compared |= dict.fromkeys(again.retrieved, self._store.ran)
 
-    async def _compare(self, again: SecondLook, ids: Mapping[int, int]) -> None:
+    async def _compare(
+        self, again: SecondLook, entries: Sequence[Entry], ids: Mapping[int, int]
+    ) -> None:
         """By RETR, to a digest only: what the store has needs no room. Other mail is fetched then.
 
         Raises:
             UpstreamUnreachable
         """
-        entries = [entry for entry in again.entries if entry.number in ids]
-        for entry in entries:
-            again.judge_header(entry, None)
         digest, fingerprint, octets = hashlib.sha256(), Fingerprint(), 0
         async with aclosing(self._session.retrieve(entries)) as transfers:
             async for transfer in transfers:
@@ -174,9 +190,12 @@ class Deletion:
                         fingerprint.feed(data)
                     case Ended(entry=entry):
                         verdict, _ = again.judge_octets(entry, digest.digest(), fingerprint)
-                        if verdict is Verdict.HELD:
+                        # A lost blob may have been fetched again a moment ago; if not, it is
+                        # found out before DELE.
+                        if verdict is not Verdict.NEW:
                             again.leave_out(entry)
                     case Refused(entry=entry):
+                        self._memory.compared[ids[entry.number]] = self._store.ran
                         again.leave_out(entry)
 
     # --- DELE -----------------------------------------------------------------------------------
@@ -200,8 +219,6 @@ class Deletion:
         # Some servers delete at once, and some at the end of a session that broke.
         await self._store.note_deleting(numbers.values(), at=self._clock.now())
         accepted = [numbers[number] for number in await self._session.delete(numbers)]
-        for message_id in accepted:
-            self._memory.compared.pop(message_id, None)
         if refused := set(numbers.values()) - set(accepted):
             await self._store.note_not_deleted(refused)
         return accepted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 
 from proxy.domain.errors import UpstreamGarbled, UpstreamUnreachable
@@ -38,7 +38,7 @@ fetch more than these again."""
 
 
 class Fetch:
-    """Of one sync; `run` it once."""
+    """Of one sync; `run` it for what the listing says, and again for what is found out later."""
 
     def __init__(
         self,
@@ -68,6 +68,8 @@ class Fetch:
         self._room = room
         self._quota = Quota(room, memory, None)
         self._batches = Batches(store, clock, account, kept, self._settle)
+        self._looked = False
+        """For what was kept back: once, in what the listing says."""
         self.messages = 0
         self.octets = 0
         """Both of what came whole."""
@@ -103,9 +105,18 @@ class Fetch:
         if self._batches.failed is not None:
             raise self._batches.failed
 
+    async def without_room(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Those that `run` would not ask for, since they are too large, or there is no room."""
+        quota = await quota_of(self._account, self._store, self._room, self._memory)
+        try:
+            return [e for e in entries if e.octets > self._limit or quota.admit(e)]
+        finally:
+            quota.close()
+
     async def _run(self, found: Reconciliation) -> None:
         entries = [entry for entry in found.fetch if not self._is_left_out(entry)]
-        kept = await self._batches.kept.listed(self._account.name, entries)
+        kept = [] if self._looked else await self._batches.kept.listed(self._account.name, entries)
+        self._looked = True
         if not entries:
             return
         self._quota = await quota_of(self._account, self._store, self._room, self._memory)
@@ -114,7 +125,7 @@ class Fetch:
         now = asyncio.get_running_loop().time
         try:
             entries = await self._bring_back(entries, kept, found)
-            self.expected = len(entries)
+            self.expected += len(entries)
             waiting_since = now()
             async with aclosing(self._session.retrieve(self._admitted(entries))) as transfers:
                 async for transfer in transfers:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from proxy.adapters.blobs import blob_path
 from proxy.domain.facts import SyncFailed, SyncFinished
+from proxy.domain.model import Sighting
 from proxy.domain.policy import DAY, Octets, RetentionPolicy, Seconds, StorePolicy
 from proxy.services import deletion
 from proxy.services.room import Room
@@ -192,16 +195,106 @@ async def test_what_could_not_be_compared_is_neither_deleted_nor_taken_for_gone(
         assert sorted(rude.deleted) == ["1", "2"]
 
 
-async def test_what_is_compared_needs_no_room(rude: RudeUpstream, tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_top", [True, False])
+async def test_what_is_compared_needs_no_room(
+    rude: RudeUpstream, tmp_path: Path, has_top: bool
+) -> None:
     """An account that has reached its limit could otherwise never get rid of anything."""
-    rude.has_top = False
+    rude.has_top = has_top
     settings = policy_for(rude.port, retention=POLICIES["delivered"])
     size = sum(len(octets) for _, octets in rude.mails)
     room = Room(lambda: None, StorePolicy(max_account_size=Octets(size)))
     async with house(tmp_path, settings, declared(settings), room=room) as home:
         await home.read()
+        # As of a server whose TOP writes into the header, and whose RETR does not.
+        await forget_headers(home)
         await home.uids()
         assert rude.deleted == ["1", "2"]
+        account = await home.store.account("alice")
+        assert account is not None
+        assert account.unfetched == ()
+
+
+async def forget_headers(home: House, *ids: int) -> None:
+    """As if upstream had shown others before; of all messages, if none is named."""
+    known = [m for m in await home.store.known(1) if m.id in ids or not ids]
+    seen = [Sighting(m.id, m.upstream_uid, m.upstream_octets, b"another") for m in known]
+    await home.store.note_listing(1, gone=[], seen=seen, at=home.clock.now())
+
+
+@pytest.mark.parametrize("has_top", [True, False])
+async def test_a_lost_message_that_is_due_is_fetched_again_once_and_deleted(
+    rude: RudeUpstream, tmp_path: Path, has_top: bool
+) -> None:
+    rude.has_top = has_top
+    settings = policy_for(rude.port, retention=POLICIES["delivered"])
+    async with house(tmp_path, settings, declared(settings)) as home:
+        await home.read()
+        digest = hashlib.sha256(mail("a")).digest()
+        blob_path(tmp_path / "blobs", digest).write_bytes(b"damaged")
+        assert not await home.store.is_intact(digest)
+        assert await home.uids() == ["1", "2"]
+        assert sorted(rude.deleted) == ["1", "2"]
+        assert await home.read("alice+late") == [mail("a"), mail("b")]
+
+
+@pytest.mark.parametrize("quit", [b"-ERR not deleted\r\n", None], ids=["refused", "cut"])
+async def test_a_quit_that_fails_has_nothing_retrieved_again_at_each_poll(
+    rude: RudeUpstream, tmp_path: Path, quit: bytes | None
+) -> None:
+    rude.has_top = False
+    settings = policy_for(rude.port, retention=POLICIES["delivered"])
+    async with house(tmp_path, settings, declared(settings)) as home:
+        await home.read()
+        if quit is None:
+            rude.hang_up_on = {"QUIT"}
+        else:
+            rude.refusals["QUIT"] = quit
+        for _ in range(3):
+            await home.uids()
+            home.core.syncs._states["alice"].not_before = 0
+        assert rude.retrieved() == 4
+
+
+async def test_messages_that_are_refused_keep_no_others_from_being_compared(
+    rude: RudeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletion, "RETRIEVED_AT_ONCE", 1)
+    rude.has_top = False
+    settings = policy_for(rude.port, retention=POLICIES["delivered"])
+    async with house(tmp_path, settings, declared(settings)) as home:
+        await home.read()
+        rude.refusals["RETR 1"] = b"-ERR not now\r\n"
+        await home.uids()
+        await home.uids()
+        assert rude.deleted == ["2"]
+
+
+async def test_what_stands_beside_other_mail_is_retrieved_in_a_bounded_number_and_once_a_day(
+    rude: RudeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mail of a machine, of one size, that no header tells apart."""
+    monkeypatch.setattr(deletion, "RETRIEVED_AT_ONCE", 2)
+    rude.mails[:] = [(str(n), mail(text, identified=False)) for n, text in enumerate("abcdefgh")]
+    rude.mails[0] = ("0", mail("a"))
+    rude.sizes = lambda _: 100
+    settings = policy_for(rude.port, retention=POLICIES["delivered"])
+    async with house(tmp_path, settings, declared(settings)) as home:
+        await home.read()
+        laptop = (await home.store.devices(1))[0]
+        await home.store.add_device(1, "late", since=None, at=home.clock.now())
+        late = (await home.store.devices(1))[1]
+        assert laptop.id != late.id
+        ids = [m.id for m in await home.store.known(1)]
+        await home.store.commit_session(
+            late.id, retrieved=ids[:1], deleted=(), everywhere=False, at=home.clock.now()
+        )
+        await forget_headers(home, ids[0])
+        before = rude.retrieved()
+        await home.uids()
+        # The one that is due, and two beside it.
+        assert rude.retrieved() == before + 3
+        assert rude.deleted == ["0"]
 
 
 async def test_a_message_that_breaks_the_session_keeps_no_other_from_being_deleted(
