@@ -66,7 +66,13 @@ class Batches:
         try:
             await self.flush()
         finally:
-            await self._written()
+            try:
+                await self._written()
+            finally:
+                # After an error that is nobody's in particular.
+                batch, self._batch = self._batch, []
+                for _, whole in batch:
+                    await whole.writer.abort()
 
     def reaches(self, messages: int, octets: int, seconds: float) -> bool:
         """Whether the batch that is coming in has so much of anything."""

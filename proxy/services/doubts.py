@@ -13,9 +13,10 @@ class Doubts:
         self._store = store
         self._account_id = account_id
         self._spell: Spell | None = None
+        self._kept: Spell | None = None
 
     async def load(self) -> None:
-        self._spell = await self._store.spell(self._account_id)
+        self._spell = self._kept = await self._store.spell(self._account_id)
 
     @property
     def doubted(self) -> bool:
@@ -27,12 +28,16 @@ class Doubts:
         """What left at once later than this may come back under any id."""
         return self._store.ran - COMES_BACK_WITHIN
 
-    async def judge(self, missing: int, *, odd: bool, by_retr: bool, for_good: bool) -> Judgement:
-        """As `domain.doubt.judge`, and what comes of it is durable."""
-        before = self._spell
+    def judge(self, missing: int, *, odd: bool, by_retr: bool, for_good: bool) -> Judgement:
+        """As `domain.doubt.judge`."""
         ran = self._store.ran
-        found = judge(before, missing, odd=odd, by_retr=by_retr, for_good=for_good, ran=ran)
+        found = judge(self._spell, missing, odd=odd, by_retr=by_retr, for_good=for_good, ran=ran)
         self._spell = found.spell
-        if found.spell != before:
-            await self._store.note_spell(self._account_id, found.spell)
         return found
+
+    async def keep(self) -> None:
+        """Have it on disk, once what followed from it is: a spell that ends twice does no harm, and
+        one that ended too soon would begin anew."""
+        if self._spell != self._kept:
+            await self._store.note_spell(self._account_id, self._spell)
+            self._kept = self._spell

@@ -13,19 +13,21 @@ class SameMailbox:
         self._store = store
         self._directory = directory
 
-    async def look(self, account: Account, memory: SyncMemory, *, new: bool) -> None:
-        """At the first listing, and when there are new messages.
+    async def look(self, account: Account, memory: SyncMemory) -> None:
+        """At the first listing, and when there was something to be fetched.
 
         Raises:
             StoreUnavailable
         """
-        if memory.compared_with_others and not new:
+        if memory.compared_with_others:
             return
         found = [each for each in await self._store.alike(account.id) if each.is_proof]
         if found:
             names = {each.id: each.name for each in await self._store.accounts()}
             for each in found:
-                if self._host(names[each.account_id]) == self._host(account.name):
+                # It may have been removed meanwhile.
+                other = names.get(each.account_id)
+                if other and self._host(other) == self._host(account.name):
                     await self._store.note_same_mailbox(account.id, each.account_id)
         memory.compared_with_others = True
 

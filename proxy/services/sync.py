@@ -129,13 +129,16 @@ class AccountSync:
         plan = plan_sync(listing, known, left_since=self._doubts.left_since)
         await self._note_unlisted(plan, listing, listed_at)
         found = await self._reconcile(plan)
+        if found.fetch:
+            # Also should this sync end before it is looked.
+            self._memory.compared_with_others = False
         await self._fetch.run(found)
-        await self._same_mailbox.look(self._account, self._memory, new=self._fetch.messages > 0)
+        await self._same_mailbox.look(self._account, self._memory)
         if plan.suspicious or self._fetch.broken_off or await self._is_held():
             due = set()
         found, due = await self._deletion.prove(due, plan, found, known)
         left = await self._note_listing(plan, found, known)
-        if self._doubts.doubted or self._fetch.broken_off:
+        if self._doubts.doubted or self._fetch.broken_off or await self._is_held():
             due = set()
         deleted = await self._deletion.delete(due, found.same, self._digests)
         expunged = await self._quit_and_note(deleted, seen.count)
@@ -229,8 +232,9 @@ class AccountSync:
         hid_before = self._retr_hides or any(m.upstream is Upstream.GONE for m in known)
         doubted = self._doubts.doubted
         # What our own DELE may have taken away is missed by nobody.
-        missed = len(gone) - sum(m.deleting for m in known if m.id in gone)
-        judgement = await self._doubts.judge(
+        ours = {message.id for message in known if message.deleting}
+        missed = len(gone) - len(ours.intersection(gone))
+        judgement = self._doubts.judge(
             missed, odd=odd, by_retr=hidden, for_good=hidden and hid_before
         )
         if judgement.spell is not None:
@@ -245,7 +249,7 @@ class AccountSync:
             by_retr=hidden,
             at_once=judgement.left_at,
         )
-        ours = {message.id for message in known if message.deleting}
+        await self._doubts.keep()
         if again := ours & found.same.keys():
             await self._store.note_not_deleted(again)
         if found.renamed:
@@ -292,6 +296,8 @@ class AccountSync:
         expunged = deleted if confirmed else []
         if expunged:
             await self._store.note_expunged(expunged, at=now)
+        for message_id in expunged:
+            self._memory.compared.pop(message_id, None)
         left = count - len(expunged)
         fetch = self._fetch
         await self._store.note_sync(

@@ -337,6 +337,16 @@ class StoreContract:
         await store.note_listing(alice.id, gone=[first], seen=[], at=NOW)
         assert [k.left_at_once for k in await store.known(alice.id)] == [None, None]
 
+    async def test_what_came_back_and_was_deleted_by_us_has_not_left_at_once(
+        self, store: Store, alice: Account
+    ) -> None:
+        message = await add(store, alice, b"1")
+        await store.note_listing(alice.id, gone=[message], seen=[], at=NOW, at_once=7.0)
+        seen = [Sighting(message, "new", 1)]
+        await store.note_listing(alice.id, gone=[], seen=seen, at=NOW)
+        await store.note_expunged([message], at=NOW)
+        assert [k.left_at_once for k in await store.known(alice.id)] == [None]
+
     async def test_the_header_that_a_message_has_got_is_remembered(
         self, store: Store, alice: Account
     ) -> None:

@@ -132,6 +132,30 @@ async def test_a_mailbox_too_small_to_tell_is_noticed_as_mail_comes(
     assert await home.store.same_mailboxes() == [(1, 2)]
 
 
+async def test_a_session_that_broke_behind_new_mail_keeps_it_from_being_noticed_no_longer(
+    home: House, rude: RudeUpstream
+) -> None:
+    del rude.mails[2:]
+    await home.uids()
+    await home.uids(OTHER)
+    rude.mails += [("u8", mail("8")), ("u9", mail("9"))]
+    await home.uids()
+    rude.hang_up_on = {"RETR 4"}
+    await home.uids(OTHER)
+    assert await home.store.same_mailboxes() == []
+    del rude.mails[3]
+    rude.hang_up_on = set()
+    home.core.syncs._states[OTHER].not_before = 0
+    await home.uids(OTHER)
+    assert await home.store.same_mailboxes() == [(1, 2)]
+
+
+async def test_an_account_that_is_removed_while_they_are_compared_is_no_error(home: House) -> None:
+    await home.uids()
+    await home.store.note_same_mailbox(1, 99)
+    assert await home.store.same_mailboxes() == []
+
+
 async def test_accounts_that_an_earlier_version_has_made_are_noticed_before_anything_is_deleted(
     rude: RudeUpstream, tmp_path: Path
 ) -> None:

@@ -159,8 +159,8 @@ class Messages:
         if known != digest:
             raise ValueError("a blob can only be replaced by an equal one")
         await change.execute(
-            "UPDATE message SET purged_at = NULL, upstream = 'present', left_upstream_at = NULL "
-            "WHERE id = ?",
+            "UPDATE message SET purged_at = NULL, upstream = 'present', left_upstream_at = NULL, "
+            "left_at_once = NULL WHERE id = ?",
             (message_id,),
         )
 
@@ -185,7 +185,7 @@ class Messages:
             )
             await change.executemany(
                 "UPDATE message SET upstream = 'present', left_upstream_at = NULL, hidden = 0, "
-                "deleting_at = NULL, upstream_uid = ?, upstream_octets = ?, "
+                "left_at_once = NULL, deleting_at = NULL, upstream_uid = ?, upstream_octets = ?, "
                 "header_digest = coalesce(?, header_digest) WHERE id = ?",
                 [(s.upstream_uid, s.upstream_octets, s.header_digest, s.message_id) for s in seen],
             )

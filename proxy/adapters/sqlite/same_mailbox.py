@@ -34,7 +34,10 @@ class SameMailboxes:
     async def note_same_mailbox(self, account_id: int, other_id: int) -> None:
         async with self._database.transaction() as change:
             await change.execute(
-                "INSERT OR IGNORE INTO same_mailbox (first_id, second_id) VALUES (?, ?)",
+                # Either of them may have been removed meanwhile.
+                "INSERT OR IGNORE INTO same_mailbox (first_id, second_id) "
+                "SELECT one.id, two.id FROM account AS one, account AS two "
+                "WHERE one.id = ? AND two.id = ?",
                 sorted((account_id, other_id)),
             )
 
