@@ -116,9 +116,11 @@ class Pop3Session(DeviceSession):
 
     def _note_left(self) -> None:
         """Mark what the kernel has taken whole. What a dying connection still held is lost."""
-        if not self._leaving or self._transport.is_closing():
+        if not self._leaving:
             return
         left = self._octets_out - self._transport.get_write_buffer_size()
+        if self._transport.is_closing():
+            return
         while self._leaving and self._leaving[0][0] <= left:
             self._leaving.popleft()[1]()
 
@@ -141,6 +143,11 @@ class Pop3Session(DeviceSession):
         return not self._leaving and not self._closing
 
     # --- the end --------------------------------------------------------------------------------
+
+    def _end(self, ended: Ending) -> None:
+        # What has left since the device was last heard of.
+        self._note_left()
+        super()._end(ended)
 
     def connection_lost(self, exc: Exception | None) -> None:
         # A login that waits for upstream takes nobody's place any more.

@@ -284,13 +284,14 @@ async def test_views_of_an_account_that_nothing_has_changed_so_far_notice_it_too
 async def test_a_device_that_has_a_lost_message_goes_on_seeing_it_unless_it_asks_for_it(
     store: SqliteStore, alice: Account, laptop: Device, tmp_path: Path
 ) -> None:
-    """A program drops UIDLs that it is not shown, and would fetch it again when it is back."""
+    """A program drops UIDLs that it is not shown, and would fetch it again when it is back. The
+    laptop has it from a session that was cut off."""
     desktop = await store.add_device(alice.id, "desktop", since=None, at=NOW)
     phone = await store.add_device(alice.id, "phone", since=None, at=NOW)
     message_id = await add(store, alice, MAIL)
     (message,) = await store.messages(alice.id)
-    for device in (laptop, desktop):
-        await commit(store, device, {message_id})
+    await commit(store, desktop, {message_id})
+    await store.note_cut_off(laptop.id, sent=[message_id], broken=())
     flip(-1)(place(tmp_path))
     assert not await store.is_intact(message.digest)
     seen = [await shown(store, device) for device in (laptop, desktop, phone)]

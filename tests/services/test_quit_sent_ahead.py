@@ -178,6 +178,39 @@ async def test_what_was_given_before_the_device_hung_up_is_committed() -> None:
     stage.lost()
 
 
+async def test_what_left_before_a_device_fell_silent_was_sent() -> None:
+    """The rest of a last message leaves without a word, and nothing comes any more."""
+    stage = Stage(raw=3000, autologout=0.05)
+    stage.session.connection_made(stage.raw)
+    await turns()
+    stage.session.data_received(LOGIN + b"RETR 1\r\n")
+    await turns()
+    assert stage.drop.view.sent_ids() == set()
+    stage.raw.give()
+    async with asyncio.timeout(TIMEOUT):
+        await stage.raw.aborted.wait()
+    stage.lost()
+    assert (await stage.facts.ended()).ended == "timeout"
+    assert stage.drop.view.sent_ids() == {1}
+
+
+async def test_a_transport_that_dies_when_it_is_asked_what_it_holds_has_given_nothing() -> None:
+    stage = Stage(raw=3000)
+    stage.session.connection_made(stage.raw)
+    await turns()
+    stage.session.data_received(LOGIN + b"RETR 1\r\n")
+    await turns()
+
+    def dead() -> int:
+        raise RuntimeError("unable to perform operation; the handler is closed")
+
+    stage.raw.get_write_buffer_size = dead  # type: ignore[method-assign]
+    stage.session.data_received(b"NOOP\r\n")
+    await turns()
+    assert stage.drop.view.sent_ids() == set()
+    assert stage.drop.committed == []
+
+
 async def test_a_device_that_takes_nothing_of_the_rest_is_dropped() -> None:
     stage = Stage(raw=3000, upper=0, autologout=0.05)
     await stage.plays()

@@ -87,13 +87,15 @@ class ViewsAndCommits(Unconfirmed):
         return ids | await self._out_of_reach(device_id) if self._blobs.lost else ids
 
     async def _out_of_reach(self, device_id: int) -> frozenset[int]:
-        """Lost messages, unless the device has had them: a program that remembers UIDLs forgets
-        those which it is not shown, and fetches them once more when they are back. One that asks
-        again for what it has had remembers nothing."""
+        """Lost messages, unless the device has or may have had them: a program that remembers UIDLs
+        forgets those which it is not shown, and fetches them once more when they are back. One that
+        asks again for what it has had remembers nothing."""
         lost = self._blobs.lost
         rows = await self._database.fetch(
             "SELECT message.id, digest, EXISTS (SELECT 1 FROM delivery "
             "WHERE device_id = ?1 AND message_id = message.id AND retrieved_at IS NOT NULL) "
+            "OR EXISTS (SELECT 1 FROM unconfirmed "
+            "WHERE device_id = ?1 AND message_id = message.id) "
             "FROM message JOIN device USING (account_id) "
             "WHERE device.id = ?1 AND purged_at IS NULL",
             (device_id,),
