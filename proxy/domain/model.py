@@ -13,6 +13,7 @@ from enum import Enum
 from itertools import count
 
 from proxy.domain.policy import ViewKind
+from proxy.domain.timekeeping import EARLIEST
 
 _UID = re.compile(r"[\x21-\x7e]{1,70}")
 _DEVICE_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
@@ -128,9 +129,14 @@ class Device:
     those that are dated. No clock hides from it what comes later."""
 
     def is_before_backlog(self, message_id: int, received_at: float, *, dated: bool) -> bool:
-        """Whether such a message is hidden from it by `since`."""
-        is_backlog = message_id <= self.backlog_to or dated
-        return self.since is not None and is_backlog and received_at <= self.since
+        """Whether such a message is hidden from it by `since`.
+
+        One that is to see no backlog, and was made when nothing was known of the time but that it
+        was no earlier, sees nothing that is dated until its `since` is put right.
+        """
+        if self.since is None or not (message_id <= self.backlog_to or dated):
+            return False
+        return received_at <= self.since or (dated and self.since == EARLIEST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class Admin:
         self._directory = directory
         self._syncs = syncs
         self._scram_secrets = scram_secrets
-        self._names = Names(store, directory, world.clock)
+        self._names = Names(store, directory, timekeeper)
         self._messages = MessageCommands(store, world.clock, self._names)
         self._merge = MergeCommand(
             store, world.clock, self._names, maildrops, syncs, submissions, kept, rights
@@ -73,7 +73,7 @@ class Admin:
         self._upkeep = Upkeep(
             store, world.clock, directory, self._names, syncs, janitor, timekeeper
         )
-        self.import_seen = ImportSeen(store, world.clock, directory).run
+        self.import_seen = ImportSeen(store, timekeeper, directory).run
 
     async def call(self, command: str, arguments: dict[str, Any], report: Report = unheard) -> Any:
         """Run a command by its name, such as "device add".

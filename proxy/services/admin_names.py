@@ -11,7 +11,7 @@ from proxy.domain.errors import NotFound
 from proxy.domain.login_name import canonical
 from proxy.domain.model import Account, Device, MessageRecord
 from proxy.interfaces.store import Store
-from proxy.interfaces.world import Clock
+from proxy.services.timekeeper import Timekeeper
 
 Row = dict[str, Any]
 """Plain data for a table or for JSON; times are Unix times."""
@@ -25,10 +25,10 @@ async def unheard(_done: int, _total: int) -> None:
 
 
 class Names:
-    def __init__(self, store: Store, directory: Directory, clock: Clock) -> None:
+    def __init__(self, store: Store, directory: Directory, timekeeper: Timekeeper) -> None:
         self._store = store
         self._directory = directory
-        self._clock = clock
+        self._timekeeper = timekeeper
 
     async def accounts(self) -> list[str]:
         """Those that exist or are declared, in order."""
@@ -71,7 +71,7 @@ class Names:
         declared = self._directory.declared(name)
         if account is None and declared is not None:
             account = await self._store.ensure_account(
-                declared.name, declared=True, at=self._clock.now()
+                declared.name, declared=True, at=self._timekeeper.best_now()
             )
         if account is None:
             raise NotFound(f"no account {name}: `pop3-sync-proxy account list` shows them")

@@ -91,6 +91,7 @@ class Core:
             self._newcomers,
             self._enrolment,
             self.rights,
+            self.timekeeper,
         )
         self.submissions = Submissions(
             world,

@@ -294,7 +294,10 @@ class Fetch:
         now, account = self._timekeeper.best_now(), self._account
         stated = fingerprint.arrival
         if account.synced_at is None:
-            return (account.created_at if stated is None else min(stated, now)), True
+            if not self._timekeeper.in_doubt:
+                return (account.created_at if stated is None else min(stated, now)), True
+            # Stamps that are not what the mail says, and dates in the future, are put right later.
+            return (now, False) if stated is None else (stated, True)
         # A wrong clock may have made the account, and then new mail would seem to be older.
         sure = fingerprint.was_received and not self._timekeeper.in_doubt
         if sure and stated is not None and stated < account.created_at:

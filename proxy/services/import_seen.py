@@ -11,14 +11,14 @@ from proxy.domain.errors import AlreadyExists, BadRequest, NotFound
 from proxy.domain.login_name import spelled
 from proxy.domain.model import Account, Device, Upstream, is_valid_device_name
 from proxy.interfaces.store import Store
-from proxy.interfaces.world import Clock
+from proxy.services.timekeeper import Timekeeper
 from proxy.wire.seen_files import UIDS_LIMIT, is_seen_uid
 
 
 class ImportSeen:
-    def __init__(self, store: Store, clock: Clock, directory: Directory) -> None:
+    def __init__(self, store: Store, timekeeper: Timekeeper, directory: Directory) -> None:
         self._store = store
-        self._clock = clock
+        self._timekeeper = timekeeper
         self._directory = directory
 
     async def run(
@@ -39,7 +39,7 @@ class ImportSeen:
         owner = await self._account(account)
         await self._check_upstream(owner)
         found, made = await self._device(owner, device)
-        at = self._clock.now()
+        at = self._timekeeper.best_now()
         imported = await self._store.import_seen(found.id, uids, slashes_lost=slashes_lost, at=at)
         return {
             "account": owner.name,
@@ -59,7 +59,7 @@ class ImportSeen:
         return await self._store.ensure_account(
             declared.name if declared else spelled(name),
             declared=declared is not None,
-            at=self._clock.now(),
+            at=self._timekeeper.best_now(),
         )
 
     async def _check_upstream(self, account: Account) -> None:
@@ -80,7 +80,9 @@ class ImportSeen:
         if device is not None:
             return device, False
         try:
-            made = await self._store.add_device(account.id, name, since=None, at=self._clock.now())
+            made = await self._store.add_device(
+                account.id, name, since=None, at=self._timekeeper.best_now()
+            )
         except AlreadyExists:
             # Its first login has made it meanwhile.
             return await self._device(account, name)

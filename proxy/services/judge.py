@@ -37,6 +37,7 @@ from proxy.services.newcomers import Newcomers
 from proxy.services.pass_through import PassThrough
 from proxy.services.rights import Right, Rights
 from proxy.services.syncs import GUESS_TIME
+from proxy.services.timekeeper import Timekeeper
 
 
 class Judge:
@@ -51,6 +52,7 @@ class Judge:
         pass_through: PassThrough,
         newcomers: Newcomers,
         rights: Rights,
+        timekeeper: Timekeeper,
     ) -> None:
         self._world = world
         self._store = store
@@ -59,6 +61,7 @@ class Judge:
         self._pass_through = pass_through
         self._newcomers = newcomers
         self._rights = rights
+        self._timekeeper = timekeeper
         self.scram_secrets = ScramSecrets(store, world.entropy)
 
     def stamp(self, name: str, account: Account | None) -> str:
@@ -187,4 +190,4 @@ class Judge:
         return await self._store.account(name) if self._directory.allows(name) else None
 
     async def _declared_account(self, name: str) -> Account:
-        return await self._store.ensure_account(name, declared=True, at=self._world.clock.now())
+        return await self._store.ensure_account(name, declared=True, at=self._timekeeper.best_now())

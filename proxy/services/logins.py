@@ -39,6 +39,7 @@ from proxy.services.newcomers import Newcomers
 from proxy.services.pass_through import PassThrough
 from proxy.services.rights import Claim, Rights
 from proxy.services.syncs import Syncs
+from proxy.services.timekeeper import Timekeeper
 from proxy.wire.pop3 import Expire
 
 T = TypeVar("T")
@@ -81,6 +82,7 @@ class Logins:
         newcomers: Newcomers,
         enrolment: Enrolment,
         rights: Rights,
+        timekeeper: Timekeeper,
     ) -> None:
         self._store = store
         self._observer = observer
@@ -91,7 +93,9 @@ class Logins:
         self._names = LoginNames(store, directory)
         self._enrolment = enrolment
         self._pass_through = PassThrough(world, store, directory, syncs, gate, rights)
-        self._judge = Judge(world, store, directory, gate, self._pass_through, newcomers, rights)
+        self._judge = Judge(
+            world, store, directory, gate, self._pass_through, newcomers, rights, timekeeper
+        )
         self.scram_secrets = self._judge.scram_secrets
 
     @property

@@ -379,7 +379,7 @@ class Syncs:
         try:
             declared = self._directory.declared(name) is not None
             account = await self._store.ensure_account(
-                name, declared=declared, at=self._world.clock.now()
+                name, declared=declared, at=self._timekeeper.best_now()
             )
             run.accept(account)
             if self._runs.setdefault(canonical(name), run) is not run:
@@ -476,7 +476,7 @@ class Syncs:
             account = await self._store.account(name)
             if account is None and self._directory.declared(name):
                 account = await self._store.ensure_account(
-                    name, declared=True, at=self._world.clock.now()
+                    name, declared=True, at=self._timekeeper.best_now()
                 )
         except ProxyError:
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -333,15 +334,58 @@ async def test_mail_is_taken_to_have_come_at_the_likeliest_time(
         assert came == [START + HOUR, START + HOUR]
 
 
+def dated(uid: str, at: float) -> tuple[str, bytes]:
+    return uid, f"Received: from a by b; {formatdate(at)}\r\n".encode() + mail(uid)
+
+
 async def test_a_device_of_a_store_made_in_1970_sees_what_comes(
     stage: Stage, rude: RudeUpstream
 ) -> None:
+    rude.mails[:] = [dated("old", START - YEAR), dated("late", START - MINUTE)]
     stage.clock.wrong_by = -START
     async with stage.life(devices=DevicePolicy(backlog="none")) as home:
-        await home.uids()
+        home.clock.time += MINUTE
+        assert await home.uids() == []
         home.clock.wrong_by = 0.0
         rude.mails.append(("new", mail("new")))
         assert await home.uids() == ["new"]
+        await home.core.timekeeper.keep()
+        assert await home.uids() == ["new"]
+
+
+async def test_mail_that_was_seen_in_1970_stays_seen_when_the_clock_is_right(
+    stage: Stage, rude: RudeUpstream
+) -> None:
+    rude.mails[:] = [
+        dated("old", START - 40 * DAY),
+        dated("late", START - DAY),
+        ("undated", mail("undated")),
+        dated("future", START + YEAR),
+    ]
+    stage.clock.wrong_by = -START
+    async with stage.life(devices=DevicePolicy(backlog="30d")) as home:
+        home.clock.time += MINUTE
+        await home.uids()
+        home.clock.time += MINUTE
+        home.clock.wrong_by = 0.0
+        await home.core.timekeeper.keep()
+        for device in ("alice", "alice+new"):
+            assert await home.uids(device) == ["late", "undated", "future"]
+        account = await home.store.account("alice")
+        assert account is not None
+        came = {one.uid: one.received_at for one in await home.store.records(account.id)}
+        assert came["late"] == START - DAY
+        assert came["future"] <= home.clock.now()
+
+
+async def test_an_account_is_as_old_as_the_likeliest_time(stage: Stage) -> None:
+    async with stage.life() as home:
+        await home.core.timekeeper.keep()
+        home.clock.wrong_by = -START
+        await home.core.admin.call("device add", {"account": "alice", "device": "laptop"})
+        account = await home.store.account("alice")
+        assert account is not None
+        assert account.created_at == START
 
 
 # --- nothing stops --------------------------------------------------------------------------------

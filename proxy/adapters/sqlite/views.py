@@ -14,6 +14,7 @@ from proxy.adapters.sqlite.unconfirmed import Unconfirmed
 from proxy.domain.errors import NotFound
 from proxy.domain.model import Message
 from proxy.domain.policy import ViewKind
+from proxy.domain.timekeeping import EARLIEST
 
 MARK = """
 INSERT INTO delivery (device_id, message_id, retrieved_at, deleted_at)
@@ -25,9 +26,10 @@ ON CONFLICT (device_id, message_id) DO UPDATE SET
 """
 """Selecting both ends drops marks of messages and devices that are gone."""
 
-IN_BACKLOG = """
-(device.since IS NULL OR message.received_at > device.since
- OR (message.id > device.backlog_to AND NOT message.dated))
+IN_BACKLOG = f"""
+(device.since IS NULL OR (message.id > device.backlog_to AND NOT message.dated)
+ OR (message.received_at > device.since
+     AND NOT (message.dated AND device.since = {EARLIEST})))
 """
 """Not hidden from the device by its `since`; see `Device.is_before_backlog`."""
 
