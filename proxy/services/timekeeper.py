@@ -93,16 +93,17 @@ class Timekeeper:
         async with self._keeping:
             self.look()
             known, was = self._known, self._store.timekeeping
+            # First, since it can be done twice: who finds the doubt over has no reason to do it.
+            while self._corrections:
+                wrong_since, right = self._corrections[0]
+                await self._store.correct_stamps(wrong_since=wrong_since, right=right)
+                del self._corrections[0]
             try:
                 await self._store.keep_time(known)
             finally:
                 if known.doubt != was.doubt:
                     self.changed()
             self._kept_at = self._store.ran
-            while self._corrections:
-                wrong_since, right = self._corrections[0]
-                await self._store.correct_stamps(wrong_since=wrong_since, right=right)
-                del self._corrections[0]
 
     async def stop(self) -> None:
         """The last thing before the store is closed."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from proxy.domain.errors import BadRequest
+from proxy.domain.errors import BadRequest, StoreUnavailable
 from proxy.domain.facts import TroubleBegan, TroubleOver
 from proxy.domain.policy import (
     DAY,
@@ -295,6 +295,37 @@ async def test_stamps_of_a_spell_are_put_right_when_the_clock_comes_back(stage: 
         assert stamps == {START + MINUTE}
         (device,) = await home.store.devices(account.id)
         assert device.seen_at == START + MINUTE
+
+
+@pytest.mark.parametrize("settled", [False, True])
+async def test_a_crash_loses_no_correction_of_stamps(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, settled: bool
+) -> None:
+    async def crash(**_: object) -> None:
+        raise StoreUnavailable("the power is gone")
+
+    async with stage.life() as home:
+        await home.core.timekeeper.keep()
+        home.clock.wrong_by = 6 * YEAR if settled else -6 * YEAR
+        home.clock.time += MINUTE
+        await home.core.timekeeper.keep()
+        await home.read()
+        home.clock.wrong_by = DAY if settled else 0.0
+        home.clock.time += MINUTE
+        if settled:
+            await home.core.timekeeper.keep()
+            home.clock.time += DAY + 1
+        monkeypatch.setattr(home.store, "correct_stamps", crash)
+        with pytest.raises(StoreUnavailable):
+            await home.core.timekeeper.keep()
+    async with stage.life() as home:
+        home.clock.time += DAY + 1 if settled else 0
+        await home.core.timekeeper.keep()
+        account = await home.store.account("alice")
+        assert account is not None
+        now = home.clock.now()
+        for record in await home.store.records(account.id):
+            assert START <= record.fetched_at <= now
 
 
 # --- devices --------------------------------------------------------------------------------------
