@@ -13,8 +13,8 @@ from typing import Any
 
 from proxy.adapters.alert_mail import SmtpPostman, check_password_file
 from proxy.adapters.certificate_files import describe
-from proxy.adapters.clock import SystemClock, system_time
-from proxy.adapters.device_certificate import CertificateSource, OwnIssuer
+from proxy.adapters.clock import SystemClock
+from proxy.adapters.device_certificate import CertificateSource, OwnIssuer, system_times
 from proxy.adapters.entropy import SystemEntropy
 from proxy.adapters.logs import LogObserver
 from proxy.adapters.machine import space, watch_loop
@@ -95,7 +95,7 @@ class App:
         )
         self._metrics.follow(self.core.load, room.space)
         self.core.timekeeper.changed = self.watch.look
-        self._certificate = certificate_of(settings, self.core.timekeeper.best_now)
+        self._certificate = certificate_of(settings, self.core.timekeeper.between)
         self._certificate_state: object = None
         self._load_certificate()
         self._listeners = Listeners()
@@ -167,7 +167,7 @@ class App:
         await self.core.respell(directory)
         await self.core.passwords.load(directory)
         before = self._certificate
-        self._certificate = certificate_of(settings, self.core.timekeeper.best_now)
+        self._certificate = certificate_of(settings, self.core.timekeeper.between)
         try:
             self._load_certificate()
             await self._listeners.follow(self._wanted(settings))
@@ -392,7 +392,7 @@ async def try_alerts(alerts: AlertsPolicy) -> str:
 
 
 def certificate_of(
-    settings: Settings, clock: Callable[[], float] = system_time
+    settings: Settings, clock: Callable[[], tuple[float, float]] = system_times
 ) -> CertificateSource | None:
     """The certificate of the configuration; with `listen_tls` and none given, one of our own."""
     pop3 = settings.pop3

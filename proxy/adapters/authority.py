@@ -50,6 +50,9 @@ RENEW_BEFORE = timedelta(days=30)
 EARLIEST_DAY = datetime.fromtimestamp(EARLIEST, UTC)
 """No clock that is right says earlier."""
 
+LONGEST_LIFETIME = timedelta(days=824)
+"""Of a server certificate that is made while it is in doubt what time it is."""
+
 CLOCK_SKEW = timedelta(days=1)
 """A device whose clock is behind must not find a certificate not yet valid."""
 
@@ -72,15 +75,24 @@ class Authority:
     with the system's resolver the first time in a process; that can take seconds.
     """
 
-    def __init__(self, data_dir: Path, clock: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        clock: Callable[[], datetime] = _utc_now,
+        latest: Callable[[], datetime] | None = None,
+    ) -> None:
+        """`latest`: what the time may be as well, where `clock` is not sure of it."""
         self._data_dir = data_dir
         self._clock = clock
+        self._latest = latest or clock
         self.ca_file = data_dir / "ca.pem"
         self._ca_key_file = data_dir / "ca.key"
         self._server = CertificateFiles(data_dir / "certificate.pem", data_dir / "private_key.pem")
 
-    def ensure(self, names: Sequence[str] = ()) -> Path:
+    def ensure(self, names: Sequence[str] = (), *, even_ended: bool = False) -> Path:
         """The authority's certificate; made at the first call, and then good for `names` as well.
+
+        `even_ended`: its end is no error.
 
         Raises:
             OSError: the directory cannot be written, or the authority in it cannot be used.
@@ -88,13 +100,14 @@ class Authority:
         """
         asked = parsed(names)
         with self._alone():
-            self._authority(asked)
+            self._authority(asked, even_ended=even_ended)
         return self.ca_file
 
     def server_certificate(self, names: Sequence[str]) -> CertificateFiles:
         """The server's certificate for our own host names, loopback, and `names` (DNS names or IP
         addresses); made at the first call, and anew, by the same authority, when it is near its
-        end, does not cover these names, or does not belong to its key or to the authority.
+        end, does not cover these names, or does not belong to its key or to the authority. When the
+        authority has ended, it stays as it is.
 
         Raises:
             OSError: the directory cannot be written, or the authority in it cannot be used.
@@ -103,7 +116,11 @@ class Authority:
         """
         asked = parsed(names)
         with self._alone():
-            ca = self._authority(asked)
+            ca = self._authority(asked, even_ended=True)
+            if self._has_ended(ca):
+                if self._leaf(ca) is None:
+                    self._authority(asked)
+                return self._server
             if outside := [name for name in asked if not may_sign(ca, name)]:
                 raise BadConfig([self._outside(name) for name in outside])
             own = [name for name in own_names() if may_sign(ca, name)]
@@ -146,22 +163,28 @@ class Authority:
         finally:
             os.close(descriptor)
 
-    def _authority(self, asked: Sequence[CertificateName]) -> x509.Certificate:
+    def _authority(
+        self, asked: Sequence[CertificateName], *, even_ended: bool = False
+    ) -> x509.Certificate:
         try:
             ca = x509.load_pem_x509_certificate(self.ca_file.read_bytes())
         except FileNotFoundError:
             return self._make_authority(asked)
         except ValueError:
             raise OSError(f"{self.ca_file}: not a certificate. {self._advice}") from None
-        now = self._clock()
-        if ca.not_valid_after_utc > now:
+        if not self._has_ended(ca):
             return ca
-        if ca.not_valid_before_utc < EARLIEST_DAY <= now:
+        if ca.not_valid_before_utc < EARLIEST_DAY <= self._clock():
             # A wrong clock has made it, so that no computer could ever trust it for long.
             return self._make_authority(asked)
+        if even_ended:
+            return ca
         # Not made anew by itself: the clock may be what is wrong, and the loss would be for good.
         end = f"{ca.not_valid_after_utc:%Y-%m-%d}"
         raise OSError(f"{self.ca_file}: its time ended on {end}. {self._advice}")
+
+    def _has_ended(self, ca: x509.Certificate) -> bool:
+        return ca.not_valid_after_utc <= self._clock()
 
     def _make_authority(self, asked: Sequence[CertificateName]) -> x509.Certificate:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -199,27 +222,40 @@ class Authority:
             )
         return key
 
-    def _serves(self, ca: x509.Certificate, wanted: Sequence[CertificateName]) -> bool:
-        """Whether the server's certificate may stay as it is."""
+    def _leaf(self, ca: x509.Certificate) -> x509.Certificate | None:
+        """The server's certificate, if it belongs to its key and to the authority."""
         try:
             pem = self._server.certificate.read_bytes()
             leaf, *chain = x509.load_pem_x509_certificates(pem)
             leaf.verify_directly_issued_by(ca)
-            names = names_in(leaf)
         except (FileNotFoundError, ValueError, TypeError, InvalidSignature):
-            return False
+            return None
         key = read_key(self._server.private_key)
-        now, end = self._clock(), leaf.not_valid_after_utc
+        belongs = chain == [ca] and key is not None and key.public_key() == leaf.public_key()
+        return leaf if belongs else None
+
+    def _serves(self, ca: x509.Certificate, wanted: Sequence[CertificateName]) -> bool:
+        """Whether the server's certificate may stay as it is."""
+        leaf = self._leaf(ca)
+        if leaf is None:
+            return False
+        try:
+            names = names_in(leaf)
+        except (ValueError, TypeError):
+            return False
+        end = leaf.not_valid_after_utc
         return (
-            chain == [ca]
-            and key is not None
-            and key.public_key() == leaf.public_key()
             # One that was made while the clock was ahead.
-            and leaf.not_valid_before_utc <= now
+            leaf.not_valid_before_utc <= self._clock()
             # One that lasts as long as the authority cannot be had any longer.
-            and (end - now >= RENEW_BEFORE or end >= ca.not_valid_after_utc)
+            and (end - self._late() >= RENEW_BEFORE or end >= ca.not_valid_after_utc)
             and set(wanted) <= set(names)
         )
+
+    def _late(self) -> datetime:
+        """The latest that it may be now, as far as one certificate can be valid all the while."""
+        now, latest = self._clock(), self._latest()
+        return latest if latest - now <= LONGEST_LIFETIME - SERVER_LIFETIME else now
 
     def _make_server_certificate(
         self, ca: x509.Certificate, names: Sequence[CertificateName]
@@ -234,9 +270,9 @@ class Authority:
         texts = (str(name.value) for name in names)
         subject = next(text for text in texts if len(text) <= COMMON_NAME_LIMIT)
         builder = _builder(subject, key.public_key(), issuer=ca.subject)
-        begin = self._clock() - CLOCK_SKEW
-        builder = builder.not_valid_before(begin)
-        builder = builder.not_valid_after(min(begin + SERVER_LIFETIME, ca.not_valid_after_utc))
+        builder = builder.not_valid_before(self._clock() - CLOCK_SKEW)
+        end = self._late() - CLOCK_SKEW + SERVER_LIFETIME
+        builder = builder.not_valid_after(min(end, ca.not_valid_after_utc))
         builder = _end_entity(builder, ca_key, ExtendedKeyUsageOID.SERVER_AUTH)
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         leaf = builder.sign(ca_key, hashes.SHA256())

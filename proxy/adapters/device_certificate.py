@@ -17,6 +17,11 @@ from proxy.domain.errors import StoreUnavailable
 from proxy.interfaces.world import IssuedCertificate
 
 
+def system_times() -> tuple[float, float]:
+    now = time.time()
+    return now, now
+
+
 @dataclass(frozen=True, slots=True)
 class CertificateSource:
     """Where the certificate comes from, and how it is to be used."""
@@ -30,15 +35,19 @@ class CertificateSource:
     """What the one that is made is for, beside the machine's own names."""
     asks_devices: bool
     """Whether devices are asked for certificates of our own authority."""
-    clock: Callable[[], float] = time.time
-    """The likeliest Unix time: a wrong clock must not make a certificate that is not valid."""
+    clock: Callable[[], tuple[float, float]] = system_times
+    """The earliest and the latest that it may be, in Unix time: a wrong clock must not make a
+    certificate that is not valid."""
 
     @property
     def authority(self) -> Authority:
-        return Authority(self.data_dir, self._now)
+        return Authority(self.data_dir, self._now, self._latest)
 
     def _now(self) -> datetime:
-        return datetime.fromtimestamp(self.clock(), UTC)
+        return datetime.fromtimestamp(self.clock()[0], UTC)
+
+    def _latest(self) -> datetime:
+        return datetime.fromtimestamp(self.clock()[1], UTC)
 
     def files(self) -> CertificateFiles:
         """The files, made or renewed if they are our own.
@@ -56,14 +65,16 @@ class CertificateSource:
         OSError, BadConfig: as `files`, or the files are no certificate with its key.
         """
         files = self.files()
-        client_ca = self.authority.ensure(self.names) if self.asks_devices else None
+        client_ca = None
+        if self.asks_devices:
+            client_ca = self.authority.ensure(self.names, even_ended=True)
         return device_context(files.certificate, files.private_key, client_ca)
 
     def state(self) -> object:
         """Something that differs when `load` may give something else than before."""
         if self.certificate is None:
             # Renewed ahead of its end, so once a day is often enough to look.
-            return self._now().date()
+            return self._now().date(), self._latest().date()
         return [_stamp(path) for path in (self.certificate, self.private_key) if path]
 
 

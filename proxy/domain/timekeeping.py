@@ -113,6 +113,17 @@ class Timekeeping:
             return max(reading.now, EARLIEST)
         return self.right.now + reading.ran - self.right.ran
 
+    def between(self, reading: Reading) -> tuple[float, float]:
+        """The earliest and the latest Unix time that it may be.
+
+        A clock in doubt makes it no earlier than running time does, and may be right if it is
+        ahead of that.
+        """
+        if not self.in_doubt or self.right is None:
+            return self.best(reading), self.best(reading)
+        earliest = self.right.now + reading.ran - self.right.ran
+        return earliest, max(earliest, reading.now)
+
 
 @dataclass(frozen=True, slots=True)
 class Looked:

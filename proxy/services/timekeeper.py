@@ -55,6 +55,11 @@ class Timekeeper:
         self.look()
         return self._known.best(self._reading())
 
+    def between(self) -> tuple[float, float]:
+        """The earliest and the latest Unix time that it may be, unless the clock is behind."""
+        self.look()
+        return self._known.between(self._reading())
+
     def look(self) -> None:
         """In memory, no I/O."""
         awake, elapsed = self._clock.awake(), self._clock.elapsed()

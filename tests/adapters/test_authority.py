@@ -437,6 +437,45 @@ def test_an_authority_made_by_a_wrong_clock_is_good_under_the_right_one(
     assert leaf.not_valid_after_utc - clock.now >= timedelta(days=30)
 
 
+def test_a_certificate_is_valid_whenever_it_may_be_now(tmp_path: Path) -> None:
+    clock, latest = Clock(), Clock()
+    authority = Authority(tmp_path, clock, latest)
+    before = chain_of(authority.server_certificate([]))[0]
+    latest.now += timedelta(days=380)
+    files = authority.server_certificate([])
+    leaf = chain_of(files)[0]
+    assert leaf != before
+    assert leaf.not_valid_before_utc < clock.now
+    assert leaf.not_valid_after_utc - latest.now >= timedelta(days=30)
+    authority.server_certificate([])
+    assert chain_of(files)[0] == leaf
+
+
+@pytest.mark.parametrize("days", [100, 800, 4000, 30_000])
+def test_a_certificate_stays_though_the_clock_may_be_ahead(tmp_path: Path, days: int) -> None:
+    clock, latest = Clock(), Clock()
+    authority = Authority(tmp_path, clock, latest)
+    authority.server_certificate([])
+    before = contents(tmp_path)
+    latest.now += timedelta(days=days)
+    authority.server_certificate([])
+    assert contents(tmp_path) == before
+
+
+def test_what_there_is_still_serves_when_the_authority_has_ended(tmp_path: Path) -> None:
+    clock = Clock()
+    authority = Authority(tmp_path, clock)
+    files = authority.server_certificate([])
+    before = contents(tmp_path)
+    clock.now = datetime(2100, 1, 1, tzinfo=UTC)
+    context_of(authority.server_certificate([]))
+    authority.ensure(even_ended=True)
+    assert contents(tmp_path) == before
+    files.certificate.unlink()
+    with pytest.raises(OSError, match="its time ended"):
+        authority.server_certificate([])
+
+
 def test_an_authority_that_ended_before_it_could_be_used_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -219,3 +219,16 @@ def test_a_clock_that_sleeps_while_in_doubt_does_not_come_back_for_that() -> Non
     assert kept.last is not None
     found = looked(kept, Reading(kept.last.now + 10, kept.last.ran + 10), 10.0, 0.0)
     assert found.back_since is None
+
+
+@pytest.mark.parametrize("off", [370 * DAY, 4000 * DAY])
+def test_a_clock_that_is_ahead_may_be_right_and_may_be_wrong(off: float) -> None:
+    known = Timekeeping(last=Reading(NOW, 10.0), right=Reading(NOW, 10.0))
+    kept = started(known, Reading(NOW + off, 10.0)).kept
+    assert kept.between(Reading(NOW + off + 5, 15.0)) == (NOW + 5, NOW + off + 5)
+
+
+def test_a_clock_that_is_behind_makes_it_no_earlier() -> None:
+    known = Timekeeping(last=Reading(NOW, 10.0), right=Reading(NOW, 10.0))
+    kept = started(known, Reading(9.0, 10.0)).kept
+    assert kept.between(Reading(14.0, 15.0)) == (NOW + 5, NOW + 5)

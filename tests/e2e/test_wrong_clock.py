@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.e2e.poplib_device import PoplibDevice
 from tests.e2e.proxy import ProxyProcess, Table
 from tests.e2e.rig import Rig, small_mails
 from tests.e2e.waiting import eventually
-from tests.needs import cannot
+from tests.needs import cannot, need
 
 pytestmark = pytest.mark.e2e
 
@@ -132,3 +133,33 @@ def test_a_computer_without_a_clock_boots_in_2020_and_is_set_right(rig: Rig) -> 
     eventually(lambda: doubted(proxy), what="the trouble", otherwise=proxy.log)
     rig.dovecot.deliver(user, *small_mails(MAILS, "later"))
     assert had(first) == had(late) == 2 * MAILS
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["@1970-01-01 00:01:00", "+370d", "+4000d", "@2036-03-01 00:00:00", "@2100-01-01 00:00:00"],
+)
+def test_devices_with_right_clocks_are_served_whatever_the_clock_says_at_a_start(
+    rig: Rig, wrong: str
+) -> None:
+    need("curl")
+    user = rig.dovecot.add_user()
+    rig.dovecot.deliver(user, *small_mails(1, "clock"))
+    own = {"certificate": "", "private_key": "", "listen_tls": ["127.0.0.1:0"]}
+    proxy = rig.proxy(user, sections={"pop3": own})
+    proxy.stop()
+    trusted = proxy.folder / "data" / "ca.pem"
+    Clock(proxy).set(wrong)
+    proxy.start()
+    port = proxy.addresses["pop3s"][0].rpartition(":")[2]
+    done = subprocess.run(
+        [
+            *("curl", "-sS", "--max-time", "60", "--cacert", str(trusted)),
+            *("--user", f"{user.name}:{user.password}", f"pop3s://localhost:{port}/1"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Subject: clock 0" in done.stdout
