@@ -292,14 +292,14 @@ class Fetch:
         server's stamp tells that it is older than the account.
         """
         now, account = self._timekeeper.best_now(), self._account
-        stated = fingerprint.arrival
+        stated, in_doubt = fingerprint.arrival, self._timekeeper.in_doubt
         if account.synced_at is None:
-            if not self._timekeeper.in_doubt:
-                return (account.created_at if stated is None else min(stated, now)), True
-            # Stamps that are not what the mail says, and dates in the future, are put right later.
-            return (now, False) if stated is None else (stated, True)
+            if stated is None:
+                return (now, False) if in_doubt else (account.created_at, True)
+            # A date in the future is wrong, or the clock is; and its stamps are put right later.
+            return (stated, True) if in_doubt or stated <= now else (now, False)
         # A wrong clock may have made the account, and then new mail would seem to be older.
-        sure = fingerprint.was_received and not self._timekeeper.in_doubt
+        sure = fingerprint.was_received and not in_doubt
         if sure and stated is not None and stated < account.created_at:
             return stated, True
         return now, False
