@@ -20,6 +20,11 @@ REPORT_EVERY = 100
 Sync = Callable[[], Awaitable[list[Row]]]
 """Syncs all declared accounts; "failure" of each says why, or nothing."""
 
+NOT_BELIEVED = (
+    "upstream lists less than was there, which is not believed so far: run this again once all is "
+    "listed, or in some hours"
+)
+
 
 class _Contents:
     """What an account has already, also in another form: servers change headers."""
@@ -89,9 +94,14 @@ class Adoption:
 
     async def _synced(self) -> tuple[Collection[str], list[str]]:
         """Accounts that were, and why others were not."""
-        rows = await self._sync()
-        synced = {row["account"] for row in rows if not row["failure"]}
-        return synced, [f"{row['account']}: {row['failure']}" for row in rows if row["failure"]]
+        # What was listed and not fetched keeps nothing out: it may lack the very room that the
+        # orphans take. It is recognised when it comes.
+        reasons = {
+            row["account"]: row["failure"] or (NOT_BELIEVED if row["doubted"] else "")
+            for row in await self._sync()
+        }
+        synced = {account for account, reason in reasons.items() if not reason}
+        return synced, [f"{account}: {reason}" for account, reason in reasons.items() if reason]
 
     async def _adopt(self, orphan: Fetched, target: Account | None, upstream: Upstream) -> str:
         known = target is not None and self._had.have(orphan)

@@ -20,9 +20,11 @@ from proxy.domain.model import Blob, Fetched, Upstream
 _INSERT = """
 INSERT INTO message (account_id, uid, upstream_uid, upstream_octets, digest, octets, dots,
                      header_digest, content_digest, received_at, fetched_at, upstream,
-                     left_upstream_at)
-VALUES (?1, ?2, '', ?3, ?4, ?3, ?5, ?6, ?7, ?8, ?9, ?10, iif(?10 = 'present', NULL, ?9))
+                     left_upstream_at, left_at_once)
+VALUES (?1, ?2, '', ?3, ?4, ?3, ?5, ?6, ?7, ?8, ?9, ?10, iif(?10 = 'present', NULL, ?9),
+        iif(?10 = 'present', NULL, (SELECT ran FROM clock)))
 """
+"""Under which id upstream had it nobody knows: it may come back under any."""
 
 _REVIVE = (
     "UPDATE delivery SET deleted_at = coalesce(deleted_at, retrieved_at) WHERE message_id IN "
