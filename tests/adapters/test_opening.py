@@ -342,6 +342,51 @@ async def test_a_backup_loses_nothing_to_a_catalogue_that_is_not_its_successor(
     assert restore(target, tmp_path / "restored", nobody_looks).messages == 5
 
 
+async def test_a_store_that_went_another_way_never_writes_over_the_backup_of_what_was(
+    data: Path, tmp_path: Path
+) -> None:
+    """However often it counts."""
+    back_up(data, tmp_path / "old", nobody_looks)
+    back_up(data, tmp_path / "same count", nobody_looks)
+    async with serving(data) as store:
+        await come(store, "6")
+        back_up(data, tmp_path / "new", nobody_looks)
+    restore(tmp_path / "old", tmp_path / "restored", nobody_looks)
+    put_back(data, tmp_path / "yesterday.db")
+    for folder, accept in ((tmp_path / "restored", False), (data, True)):
+        async with serving(folder, accept=accept) as store:
+            for _ in range(9):
+                await store.settle()
+            for name in ("new", "same count"):
+                with pytest.raises(BadRequest, match="choose another folder"):
+                    back_up(folder, tmp_path / name, nobody_looks)
+    assert restore(tmp_path / "new", tmp_path / "again", nobody_looks).messages == 6
+
+
+async def test_a_restored_store_goes_on_in_the_backup_that_it_came_from(
+    data: Path, tmp_path: Path
+) -> None:
+    backup = tmp_path / "backup"
+    back_up(data, backup, nobody_looks)
+    for name in ("one", "other"):
+        restore(backup, tmp_path / name, nobody_looks)
+    async with serving(tmp_path / "one") as store:
+        await come(store, "7")
+        for _ in range(2):
+            assert back_up(tmp_path / "one", backup, nobody_looks).messages == 6
+    for folder in (tmp_path / "other", data):
+        with pytest.raises(BadRequest, match="choose another folder"):
+            back_up(folder, backup, nobody_looks)
+
+
+async def test_a_catalogue_that_needed_no_accepting_goes_on_in_its_backup(
+    data: Path, tmp_path: Path
+) -> None:
+    back_up(data, tmp_path / "backup", nobody_looks)
+    await (await open_store(data, accept=True)).close()
+    assert back_up(data, tmp_path / "backup", nobody_looks).messages == 5
+
+
 async def test_what_is_set_aside_is_taken_in_once_and_is_what_its_name_says(
     data: Path, tmp_path: Path
 ) -> None:

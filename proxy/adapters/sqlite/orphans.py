@@ -68,11 +68,20 @@ class Orphans:
             await change.execute("DELETE FROM freed_blob")
         self._trusted = True
 
-    async def _take_note(self) -> None:
+    async def accept(self) -> None:
+        """The catalogue, whatever it is, is from now on the right one, and this another store than
+        those that had it or have it still."""
+        async with self._blobs.lock:
+            await self._settle_freed()
+        await self._take_note(anew=True)
+
+    async def _take_note(self, *, anew: bool = False) -> None:
         """First in the catalogue, then beside it: the note is never ahead of what is on disk."""
         data_dir = self._catalogue.parent
         async with self._database.transaction() as change:
-            age = await age_of(change) or Age(os.urandom(ID_OCTETS), 0)
+            age = await age_of(change)
+            if age is None or anew:
+                age = Age(os.urandom(ID_OCTETS), age.count if age else 0)
             with storage_errors():
                 note = await self._blobs.run(read_note, data_dir)
             # Who accepts a catalogue that is older than the note makes it the newest.
