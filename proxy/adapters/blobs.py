@@ -155,9 +155,14 @@ class Blobs:
         return [bytes.fromhex(name) for name in names if _BLOB.fullmatch(name)]
 
     def octets_aside(self, digest: bytes) -> tuple[Iterator[bytes], float]:
-        """What was set aside under this digest, in parts, and when it was stored."""
-        file = open(self.orphans / digest.hex(), "rb")  # noqa: SIM115 - closed when it is read
-        stored_at = os.fstat(file.fileno()).st_mtime
+        """What was set aside under this digest, in parts, and when it was stored.
+
+        Raises:
+            OSError: it cannot be read, or is no plain file.
+        """
+        descriptor, _ = _open_plain(f"{self.orphans / digest.hex()}")
+        file = open(descriptor, "rb")  # noqa: SIM115 - closed when it is read
+        stored_at = os.fstat(descriptor).st_mtime
 
         def parts() -> Iterator[bytes]:
             with file:
@@ -178,7 +183,7 @@ class Blobs:
     def _take_back(self, digest: bytes) -> None:
         path, aside = self.path(digest), self.orphans / digest.hex()
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(aside, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor, _ = _open_plain(f"{aside}")
         try:
             os.fsync(descriptor)
         finally:

@@ -92,7 +92,8 @@ def verify(
         _print_adopted(row["adopted"])
         _print_verified(row, lost)
     unsettled = lost or row["uncompared"] or row["catalogue"]
-    if unsettled or (row["adopted"] and row["adopted"]["failures"]):
+    adopted = row["adopted"] or {"failures": [], "unreadable": []}
+    if unsettled or adopted["failures"] or adopted["unreadable"]:
         raise typer.Exit(FAILED)
 
 
@@ -109,6 +110,8 @@ def _print_adopted(row: dict[str, Any] | None) -> None:
     ):
         if count:
             typer.echo(f"  {count} stay in blobs/orphans: {why}", err=True)
+    for problem in row["unreadable"]:
+        typer.echo(f"  stays in blobs/orphans, since it cannot be taken in: {problem}", err=True)
 
 
 def _print_verified(row: dict[str, Any], lost: list[dict[str, Any]]) -> None:

@@ -550,6 +550,10 @@ class Orphans(Protocol):
         """Read one that is set aside; None: it is not what its name says.
 
         It is taken to have arrived when a server's stamp says so, or else when it was stored.
+
+        Raises:
+            NotFound: it has gone, since somebody has brought it again or removed it.
+            StoreUnavailable: it cannot be read.
         """
 
     async def adopt(
@@ -558,6 +562,9 @@ class Orphans(Protocol):
         """Take it in again: for the messages of its digest, if there are any, though they were
         purged, but not for devices that had them; otherwise as a new message of this account, under
         a UIDL never used. False: nothing tells whose it is.
+
+        Raises:
+            NotFound, StoreUnavailable: as `orphan`.
         """
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
 
-from proxy.domain.errors import BadRequest, NotFound
+from proxy.domain.errors import BadRequest, NotFound, StoreUnavailable
 from proxy.domain.model import Account, Fetched, Upstream
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
@@ -74,16 +74,23 @@ class Adoption:
             target = None
         if target is not None:
             await self._had.load(self._store, target)
-        row: Row = {"adopted": 0, "known": 0, "untold": 0, "damaged": [], "failures": failures}
+        row: Row = {"adopted": 0, "known": 0, "untold": 0, "damaged": [], "unreadable": []}
+        row["failures"] = failures
         digests = await self._store.orphans()
         for number, digest in enumerate(digests):
             if number % REPORT_EVERY == 0:
                 await report(number, len(digests))
-            orphan = await self._store.orphan(digest)
-            if orphan is None:
-                row["damaged"].append(digest.hex())
-            else:
-                row[await self._adopt(orphan, target, upstream)] += 1
+            try:
+                orphan = await self._store.orphan(digest)
+                if orphan is None:
+                    row["damaged"].append(digest.hex())
+                else:
+                    row[await self._adopt(orphan, target, upstream)] += 1
+            except NotFound:
+                # A sync has just brought it, or somebody has removed it.
+                continue
+            except StoreUnavailable as error:
+                row["unreadable"].append(f"{digest.hex()}: {error}")
         return row
 
     async def _target(self, account: str) -> Account | None:

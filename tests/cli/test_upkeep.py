@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from proxy.cli import upkeep
 from proxy.cli.main import app
 
+ADOPTED = {"adopted": 2, "known": 0, "untold": 0, "damaged": [], "unreadable": [], "failures": []}
+
 
 @pytest.mark.parametrize(
     ("found", "code"),
@@ -18,6 +20,8 @@ from proxy.cli.main import app
         ({"found_again": 2}, 0),
         ({"damaged": [{"sha256": "ab", "accounts": ["alice"], "repaired": True}]}, 0),
         ({"damaged": [{"sha256": "ab", "accounts": ["alice"], "repaired": False}]}, 1),
+        ({"adopted": ADOPTED}, 0),
+        ({"adopted": ADOPTED | {"unreadable": ["ab: Input/output error"]}}, 1),
         ({"uncompared": ["ab: Too many open files"]}, 1),
         ({"catalogue": ["a row is missing"]}, 1),
     ],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from proxy.adapters.sqlite.database import Database, storage_errors
 from proxy.adapters.sqlite.freed import remove_freed
 from proxy.adapters.sqlite.messages import free_uids
 from proxy.adapters.store_note import ID_OCTETS, Age, age_of, read_note, set_age, write_note
-from proxy.domain.errors import StoreUnavailable
+from proxy.domain.errors import NotFound, StoreUnavailable
 from proxy.domain.fingerprint import Fingerprint
 from proxy.domain.model import Blob, Fetched, Upstream
 
@@ -107,17 +108,14 @@ class Orphans:
             return sorted(await self._blobs.run(self._blobs.set_aside_before))
 
     async def orphan(self, digest: bytes) -> Fetched | None:
-        with storage_errors():
+        with _gone(digest), storage_errors():
             return await self._blobs.run(self._examine, digest)
 
     def _examine(self, digest: bytes) -> Fetched | None:
         found, fingerprint = hashlib.sha256(), Fingerprint()
         # A message starts at the start of a line.
         octets, dots, last = 0, False, b"\r\n"
-        try:
-            parts, stored_at = self._blobs.octets_aside(digest)
-        except FileNotFoundError:
-            return None
+        parts, stored_at = self._blobs.octets_aside(digest)
         for part in parts:
             found.update(part)
             fingerprint.feed(part)
@@ -154,7 +152,7 @@ class Orphans:
             accounts = [known for (known,) in rows] or [account_id]
             if accounts == [None]:
                 return False
-            with storage_errors():
+            with _gone(blob.digest), storage_errors():
                 await self._blobs.take_back(blob.digest)
             async with self._database.transaction() as change:
                 if rows:
@@ -165,6 +163,16 @@ class Orphans:
                     await change.execute(_INSERT, _row(account_id, uids[0], orphan, upstream, at))
         self._database.versions.update(known for known in accounts if known is not None)
         return True
+
+
+@contextmanager
+def _gone(digest: bytes) -> Iterator[None]:
+    try:
+        yield
+    except StoreUnavailable as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise NotFound(f"{digest.hex()} is set aside no longer") from error
+        raise
 
 
 def _row(
