@@ -32,7 +32,7 @@ from proxy.config.schema import Settings
 from proxy.domain.allowed import Allowed
 from proxy.domain.directory import DeclaredAccount, Directory
 from proxy.domain.errors import BadConfig, MailNotSent, StoreUnavailable
-from proxy.domain.facts import CertificateLoaded, CertificateUnusable, MessagesSetAside
+from proxy.domain.facts import CertificateLoaded, CertificateUnusable, MessagesSetAside, Unexpected
 from proxy.domain.labels import KEY_OCTETS
 from proxy.domain.policy import AlertsPolicy, SessionPolicy
 from proxy.interfaces.store import Store
@@ -270,8 +270,7 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
     """
     store = await open_store(settings.data_dir)
     try:
-        if set_aside := await store.clean_up():
-            LogObserver().observe(MessagesSetAside(set_aside))
+        await _clean_up(store)
         app = App(settings, store, hurry or asyncio.Event(), await _label_key(settings, store))
         await app.core.timekeeper.start()
         workers = [
@@ -332,6 +331,15 @@ async def administer(
             await core.syncs.stop()
     finally:
         await store.close()
+
+
+async def _clean_up(store: Store) -> None:
+    """What cannot be cleaned up is no reason not to serve."""
+    try:
+        if set_aside := await store.clean_up():
+            LogObserver().observe(MessagesSetAside(set_aside))
+    except StoreUnavailable as error:
+        LogObserver().observe(Unexpected("clean-up", error))
 
 
 async def _label_key(settings: Settings, store: Store) -> bytes | None:

@@ -317,17 +317,22 @@ class Blobs:
             if self.lost.pop(digest, None) is not None:
                 self.changes += 1
 
-    async def remove(self, digests: Collection[bytes]) -> None:
-        """Unlink; the caller has dropped every row that names them."""
-        await self.run(self._remove, digests)
+    async def remove(self, digests: Collection[bytes]) -> list[bytes]:
+        """Unlink; the caller has dropped every row that names them. Returns those that stay."""
+        stay = await self.run(self._remove, digests)
         for digest in digests:
             self.lost.pop(digest, None)
+        return stay
 
-    def _remove(self, digests: Collection[bytes]) -> None:
+    def _remove(self, digests: Collection[bytes]) -> list[bytes]:
+        stay = []
         for digest in digests:
-            # The catalogue has it among what is to go, so one that stays is tried again.
-            with suppress(OSError):
-                self.path(digest).unlink()
+            try:
+                self.path(digest).unlink(missing_ok=True)
+            except OSError:
+                # The catalogue has it among what is to go, so it is tried again.
+                stay.append(digest)
+        return stay
 
 
 class BlobWriter:

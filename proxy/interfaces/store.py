@@ -535,7 +535,11 @@ class Orphans(Protocol):
     async def clean_up(self) -> int:
         """For who is about to serve, before anything else: set aside what no row names, drop what a
         crash left of messages that were coming in, and begin to keep note of how old the catalogue
-        is. Returns how many were set aside."""
+        is. Returns how many were set aside.
+
+        Raises:
+            StoreUnavailable: what was not reached lies where it did, which does no harm.
+        """
 
     async def settle(self) -> None:
         """Remove what purges could not, and note how old the catalogue is."""

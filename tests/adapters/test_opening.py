@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from proxy.adapters.backup import back_up, restore
-from proxy.adapters.blobs import GUARD
+from proxy.adapters.blobs import GUARD, Blobs
 from proxy.adapters.sqlite.schema import migrations
 from proxy.adapters.store import SqliteStore, open_store
 from proxy.adapters.store_note import NOTE, read_note
+from proxy.app import running
+from proxy.config.schema import Address, HttpSettings, Pop3Settings, Settings
 from proxy.domain.errors import BadRequest, StoreUnavailable, WrongCatalogue
 from proxy.domain.model import Upstream
 from tests.interfaces.store_contract import NOW, add
@@ -271,6 +274,41 @@ async def test_what_a_purge_could_not_unlink_goes_some_day(
     async with serving(data) as store:
         assert len(blobs(data)) == 3
         assert await store.orphans() == []
+
+
+async def test_a_disk_that_reads_nothing_of_what_is_let_go_of_leaves_it_noted(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(data) as store:
+        alice = await store.account("alice")
+        assert alice is not None
+        first, *_ = await store.messages(alice.id)
+        with monkeypatch.context() as patch:
+            no_blob_can_go(patch)
+            patch.setattr(Path, "exists", unreadable)
+            await store.purge(alice.id, [first.id], at=NOW)
+            await store.settle()
+        await store.settle()
+        assert len(blobs(data)) == 4
+
+
+async def test_a_folder_that_cannot_be_cleaned_up_keeps_nobody_from_serving(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Blobs, "set_aside", unreadable)
+    before = read_note(data)
+    pop3, http = Pop3Settings(listen=()), HttpSettings(listen=Address(""))
+    settings = Settings(data_dir=data, pop3=pop3, http=http)
+    async with running(settings):
+        pass
+    after = read_note(data)
+    assert before is not None
+    assert after is not None
+    assert before.is_older_than(after)
+
+
+def unreadable(*_: object, **__: object) -> bool:
+    raise OSError(errno.EIO, "Input/output error")
 
 
 async def test_what_an_older_catalogue_let_go_of_is_not_unlinked(

@@ -44,16 +44,17 @@ class Orphans:
     _keeps_note = False
 
     async def clean_up(self) -> int:
-        async with self._blobs.lock:
-            with storage_errors():
-                await self._blobs.run(self._blobs.drop_temporary)
-            with suppress(StoreUnavailable):
-                await self._settle_freed()
-            count = await self._set_aside()
         self._keeps_note = True
-        with suppress(StoreUnavailable):
-            await self._take_note()
-        return count
+        try:
+            async with self._blobs.lock:
+                with suppress(StoreUnavailable):
+                    await self._settle_freed()
+                with storage_errors():
+                    await self._blobs.run(self._blobs.drop_temporary)
+                return await self._set_aside()
+        finally:
+            with suppress(StoreUnavailable):
+                await self._take_note()
 
     async def settle(self) -> None:
         async with self._blobs.lock:
