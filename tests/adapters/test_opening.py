@@ -14,7 +14,7 @@ import pytest
 
 from proxy.adapters.backup import back_up, restore
 from proxy.adapters.blobs import GUARD, Blobs
-from proxy.adapters.sqlite.schema import migrations
+from proxy.adapters.sqlite.schema import RUNNING_TIME, migrations
 from proxy.adapters.store import SqliteStore, open_store
 from proxy.adapters.store_note import NOTE, read_note
 from proxy.app import running
@@ -349,6 +349,38 @@ async def test_a_damaged_catalogue_says_what_to_do_and_destroys_nothing(data: Pa
             async with serving(data) as store:
                 await store.accounts()
         assert len(blobs(data)) == 5
+
+
+async def test_a_catalogue_recovered_without_its_clock_goes_on_from_the_latest_stamp(
+    data: Path,
+) -> None:
+    for column in ("fetched_ran", "left_ran"):
+        with closing(sqlite3.connect(data / "catalogue.db")) as catalogue:
+            latest = 500.0 if column == "fetched_ran" else 700.0
+            catalogue.execute(f"UPDATE message SET {column} = ? WHERE uid = '2'", (latest,))
+            catalogue.execute("DELETE FROM clock")
+            catalogue.commit()
+        async with serving(data) as store:
+            assert store.ran >= latest
+            await come(store, column)
+            await store.keep_time(store.timekeeping)
+        async with serving(data) as store:
+            assert store.ran >= latest
+
+
+async def test_every_stamp_of_running_time_is_looked_at_where_the_clock_is_lost(
+    data: Path,
+) -> None:
+    with closing(sqlite3.connect(data / "catalogue.db")) as catalogue:
+        tables = catalogue.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        stamps = {
+            (table, column)
+            for (table,) in tables
+            for _, column, *_ in catalogue.execute(f"PRAGMA table_info({table})")
+            if column == "ran" or column.endswith("_ran") or column == "left_at_once"
+            if table != "clock"
+        }
+    assert stamps | {("spell", "since")} == set(RUNNING_TIME)
 
 
 async def test_a_restored_backup_is_the_right_catalogue(data: Path, tmp_path: Path) -> None:
