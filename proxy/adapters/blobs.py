@@ -135,9 +135,13 @@ class Blobs:
         names = {digest.hex() for digest in named}
         self.orphans.mkdir(mode=0o700, exist_ok=True)
         for digest in self.set_aside_before():
-            if digest.hex() in names and not self.path(digest).exists():
+            if digest.hex() in names:
                 with suppress(OSError):
-                    self._take_back(digest)
+                    if not self.path(digest).exists():
+                        self._take_back(digest)
+                    elif self._digest_matches(digest):
+                        # A crash has left this one when the other came.
+                        (self.orphans / digest.hex()).unlink()
         count = 0
         for path in self.folder.glob("??/*"):
             if path.name not in names and _BLOB.fullmatch(path.name) and path.is_file():

@@ -563,9 +563,9 @@ class Orphans(Protocol):
     async def adopt(
         self, orphan: Fetched, account_id: int | None, *, upstream: Upstream, at: float
     ) -> bool:
-        """Take it in again: for the messages of its digest, if there are any, though they were
-        purged, but not for devices that had them; otherwise as a new message of this account, under
-        a UIDL never used. False: nothing tells whose it is.
+        """Take it in again: for the messages of its digest, if there are any, though all of them
+        were purged, but then not for devices that had them; otherwise as a new message of this
+        account, under a UIDL never used. False: nothing tells whose it is.
 
         Raises:
             NotFound, StoreUnavailable: as `orphan`.

@@ -351,6 +351,51 @@ async def test_a_damaged_catalogue_says_what_to_do_and_destroys_nothing(data: Pa
         assert len(blobs(data)) == 5
 
 
+async def test_a_copy_beside_a_whole_blob_goes_and_wakes_nothing(data: Path) -> None:
+    async with serving(data) as store:
+        alice = await store.account("alice")
+        assert alice is not None
+        bob = await store.ensure_account("bob", declared=True, at=NOW)
+        first, *rest = await store.messages(alice.id)
+        await add(store, bob, b"Subject: 1\r\n\r\n", "1")
+        await store.purge(bob.id, [one.id for one in await store.messages(bob.id)], at=NOW)
+        name = first.digest.hex()
+        copy = data / "blobs" / "orphans" / name
+        shutil.copy(data / "blobs" / name[:2] / name, copy)
+        orphan = await store.orphan(first.digest)
+        assert orphan is not None
+        assert await store.adopt(orphan, None, upstream=Upstream.EXPUNGED, at=NOW)
+        assert await store.messages(bob.id) == ()
+        assert await store.messages(alice.id) == (first, *rest)
+        blob = data / "blobs" / name[:2] / name
+        shutil.copy(blob, copy)
+        blob.write_bytes(b"damaged")
+        await store.set_aside()
+        assert await store.orphans() == [first.digest]
+        shutil.copy(copy, blob)
+        await store.set_aside()
+        assert await store.orphans() == []
+        assert await store.is_intact(first.digest)
+
+
+async def test_a_uidl_that_a_merge_has_used_up_stays_so(data: Path) -> None:
+    async with serving(data) as store:
+        alice = await store.account("alice")
+        assert alice is not None
+        bob = await store.ensure_account("bob", declared=True, at=NOW)
+        octets = b"Subject: 1\r\n\r\n"
+        await add(store, bob, octets, "another UIDL")
+        await store.merge_accounts(bob.id, alice.id, at=NOW)
+        messages = await store.messages(alice.id)
+        first, *_ = messages
+        await store.purge(alice.id, [first.id], at=NOW)
+        (data / "blobs" / "orphans" / first.digest.hex()).write_bytes(octets)
+        orphan = await store.orphan(first.digest)
+        assert orphan is not None
+        assert await store.adopt(orphan, None, upstream=Upstream.EXPUNGED, at=NOW)
+        assert await store.messages(alice.id) == messages
+
+
 async def test_a_catalogue_recovered_without_its_clock_goes_on_from_the_latest_stamp(
     data: Path,
 ) -> None:

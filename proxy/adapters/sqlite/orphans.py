@@ -16,7 +16,7 @@ from proxy.adapters.sqlite.messages import free_uids
 from proxy.adapters.store_note import ID_OCTETS, Age, age_of, read_note, set_age, write_note
 from proxy.domain.errors import NotFound, StoreUnavailable
 from proxy.domain.fingerprint import Fingerprint
-from proxy.domain.model import Blob, Fetched, Upstream
+from proxy.domain.model import OWN_UID_PREFIX, Blob, Fetched, Upstream
 
 _INSERT = """
 INSERT INTO message (account_id, uid, upstream_uid, upstream_octets, digest, octets, dots,
@@ -27,12 +27,23 @@ VALUES (?1, ?2, '', ?3, ?4, ?3, ?5, ?6, ?7, ?8, ?9, ?10, iif(?10 = 'present', NU
 """
 """Under which id upstream had it nobody knows: it may come back under any."""
 
+# A UIDL that a merge has used up, and that no message is to have again, is a row of this kind.
+_RESERVED = f"own AND substr(uid, 1, {len(OWN_UID_PREFIX)}) <> '{OWN_UID_PREFIX}'"
+
+_NAMED = f"""
+SELECT account_id, purged_at IS NULL FROM message WHERE digest = ? AND NOT ({_RESERVED})
+"""  # noqa: S608 - names of ours
+
 _REVIVE = (
-    "UPDATE delivery SET deleted_at = coalesce(deleted_at, retrieved_at) WHERE message_id IN "
-    "(SELECT id FROM message WHERE digest = ? AND purged_at IS NOT NULL)",
-    "UPDATE message SET purged_at = NULL, blob_lost = 0 WHERE digest = ?",
+    f"""
+    UPDATE delivery SET deleted_at = coalesce(deleted_at, retrieved_at) WHERE message_id IN
+      (SELECT id FROM message WHERE digest = ? AND NOT ({_RESERVED}))
+    """,  # noqa: S608
+    f"UPDATE message SET purged_at = NULL WHERE digest = ? AND NOT ({_RESERVED})",  # noqa: S608
 )
 """Devices that had a message before it was let go of have forgotten its UIDL by now."""
+
+_FOUND = "UPDATE message SET blob_lost = 0 WHERE digest = ?"
 
 
 class Orphans:
@@ -147,17 +158,17 @@ class Orphans:
     ) -> bool:
         blob = orphan.blob
         async with self._blobs.lock:
-            rows = await self._database.fetch(
-                "SELECT DISTINCT account_id FROM message WHERE digest = ?", (blob.digest,)
-            )
-            accounts = [known for (known,) in rows] or [account_id]
-            if accounts == [None]:
+            rows = await self._database.fetch(_NAMED, (blob.digest,))
+            accounts = {known for known, _ in rows} or {account_id}
+            if accounts == {None}:
                 return False
             with _gone(blob.digest), storage_errors():
                 await self._blobs.take_back(blob.digest)
             async with self._database.transaction() as change:
                 if rows:
-                    for statement in _REVIVE:
+                    # What is let go of stays so where another message has the blob.
+                    alive = any(alive for _, alive in rows)
+                    for statement in (_FOUND,) if alive else (*_REVIVE, _FOUND):
                         await change.execute(statement, (blob.digest,))
                 else:
                     uids = await free_uids(change, account_id or 0, [("", blob.digest)])
