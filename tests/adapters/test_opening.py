@@ -17,7 +17,7 @@ from proxy.adapters.blobs import GUARD, Blobs
 from proxy.adapters.sqlite.schema import RUNNING_TIME, migrations
 from proxy.adapters.store import SqliteStore, open_store
 from proxy.adapters.store_note import NOTE, read_note
-from proxy.app import running
+from proxy.app import administer, running
 from proxy.config.schema import Address, HttpSettings, Pop3Settings, Settings
 from proxy.domain.errors import BadRequest, StoreUnavailable, WrongCatalogue
 from proxy.domain.model import Upstream
@@ -130,6 +130,23 @@ async def test_an_empty_catalogue_keeps_the_log_beside_it(data: Path) -> None:
     (data / "catalogue.db-wal").write_bytes(b"changes")
     await refused(data)
     assert (data / "catalogue.db-wal").read_bytes() == b"changes"
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_name_mistyped_accepts_no_catalogue(
+    data: Path, tmp_path: Path, there: bool
+) -> None:
+    put_back(data, tmp_path / "yesterday.db")
+    if not there:
+        (data / "catalogue.db").unlink()
+    settings = Settings(data_dir=data)
+    with pytest.raises(BadRequest, match="no account alcie"):
+        await administer(settings, "verify", {"adopt": True, "account": "alcie"})
+    assert (data / "catalogue.db").exists() == there
+    await refused(data)
+    if there:
+        found = await administer(settings, "verify", {"adopt": True, "account": "Alice"})
+        assert found["adopted"]["adopted"] == 2
 
 
 async def test_a_catalogue_of_another_store_is_refused(data: Path, tmp_path: Path) -> None:

@@ -34,3 +34,18 @@ def test_the_exit_code_says_whether_all_is_well(
     row |= {"failures": [], "catalogue": [], "set_aside": 0, "adopted": None} | found
     monkeypatch.setattr(upkeep, "operate", lambda *_, **__: row)
     assert CliRunner().invoke(app, ["verify", *options]).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [([], "give --account NAME"), (["--account", "alice"], "alice's, which has to be synced")],
+)
+def test_what_is_left_over_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], said: str
+) -> None:
+    row = {"blobs": 8, "damaged": [], "repaired": 0, "found_again": 0, "uncompared": []}
+    row |= {"failures": [], "catalogue": [], "set_aside": 0, "adopted": ADOPTED | {"untold": 2}}
+    monkeypatch.setattr(upkeep, "operate", lambda *_, **__: row)
+    output = CliRunner().invoke(app, ["verify", "--adopt", *options]).output
+
+    assert said in output
