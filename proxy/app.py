@@ -24,6 +24,7 @@ from proxy.adapters.password_sources import SystemPasswordSources
 from proxy.adapters.passwords import Argon2Passwords
 from proxy.adapters.prometheus import PrometheusObserver
 from proxy.adapters.smtp_upstream import AioSmtpDialer
+from proxy.adapters.sqlite.copies import may_have
 from proxy.adapters.store import open_store
 from proxy.adapters.unix_sockets import bind_control, control_address, remove_control
 from proxy.adapters.vault import AesVault, KeySource
@@ -31,8 +32,8 @@ from proxy.adapters.web import WebClient
 from proxy.config.schema import Settings
 from proxy.domain.allowed import Allowed
 from proxy.domain.directory import DeclaredAccount, Directory
-from proxy.domain.errors import BadConfig, MailNotSent, StoreUnavailable
-from proxy.domain.facts import CertificateLoaded, CertificateUnusable, MessagesSetAside
+from proxy.domain.errors import BadConfig, BadRequest, MailNotSent, StoreUnavailable
+from proxy.domain.facts import CertificateLoaded, CertificateUnusable, MessagesSetAside, Unexpected
 from proxy.domain.labels import KEY_OCTETS
 from proxy.domain.policy import AlertsPolicy, SessionPolicy
 from proxy.interfaces.store import Store
@@ -270,8 +271,7 @@ async def running(settings: Settings, hurry: asyncio.Event | None = None) -> Asy
     """
     store = await open_store(settings.data_dir)
     try:
-        if set_aside := await store.clean_up():
-            LogObserver().observe(MessagesSetAside(set_aside))
+        await _clean_up(store)
         app = App(settings, store, hurry or asyncio.Event(), await _label_key(settings, store))
         await app.core.timekeeper.start()
         workers = [
@@ -310,9 +310,11 @@ async def administer(
             return await call_running(address, command, arguments, report)
     except ConnectionError:
         pass
-    store = await open_store(settings.data_dir, accept=bool(arguments.get("adopt")))
+    directory = directory_of(settings)
+    if accept := bool(arguments.get("adopt")):
+        _check_known(arguments.get("account", ""), directory, settings.data_dir)
+    store = await open_store(settings.data_dir, accept=accept)
     try:
-        directory = directory_of(settings)
         world = _world(SocketNetwork(None), settings)
         core = Core(
             world,
@@ -332,6 +334,28 @@ async def administer(
             await core.syncs.stop()
     finally:
         await store.close()
+
+
+async def _clean_up(store: Store) -> None:
+    """What cannot be cleaned up is no reason not to serve."""
+    try:
+        if set_aside := await store.clean_up():
+            LogObserver().observe(MessagesSetAside(set_aside))
+    except StoreUnavailable as error:
+        LogObserver().observe(Unexpected("clean-up", error))
+
+
+def _check_known(account: str, directory: Directory, data_dir: Path) -> None:
+    """Whoever has mistyped a name has accepted no catalogue by that.
+
+    Raises:
+        BadRequest: there is no such account.
+    """
+    known = directory.declared(account) or may_have(data_dir / "catalogue.db", account)
+    if account and not known:
+        raise BadRequest(
+            f"no account {account}, in the configuration or the catalogue: nothing was changed"
+        )
 
 
 async def _label_key(settings: Settings, store: Store) -> bytes | None:

@@ -19,7 +19,7 @@ import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from proxy.adapters.folders import Folder
 from proxy.adapters.sqlite.database import storage_errors
 from proxy.adapters.sqlite.schema import migrations
 from proxy.adapters.store import hold_lock
-from proxy.adapters.store_note import KEPT_AS, NOTE, Age, parse_note
+from proxy.adapters.store_note import BACKUP, ID_OCTETS, KEPT_AS, NOTE, Age, parse_note
 from proxy.domain.errors import (
     AlreadyExists,
     BadRequest,
@@ -85,7 +85,9 @@ def back_up(data_dir: Path, target: Path, progress: Progress) -> Copied:
             folder.remove(fresh)
             folder.make(fresh).close()
             _snapshot(data_dir / CATALOGUE, target / fresh)
-            _check_succession(_age(target / fresh), note, _age_in(folder, target))
+            _check_note(_age(target / fresh), note)
+            _check_succession(target / fresh, folder, target / CATALOGUE)
+            _keep(target / fresh, BACKUP, os.urandom(ID_OCTETS))
             named = _named(target / fresh)
             copy.take(sorted(named), progress)
             if not copy.missing & named:
@@ -129,6 +131,9 @@ def restore(source: Path, data_dir: Path, progress: Progress) -> Copied:
         _copy_kept(backup, data)
         fresh = f"{CATALOGUE}.new"
         copy_file(backup, CATALOGUE, data, fresh)
+        if age := _age(data_dir / fresh):
+            # Whoever was backed up may live on, or have been backed up later.
+            _keep(data_dir / fresh, KEPT_AS, replace(age, store=os.urandom(ID_OCTETS)).octets())
         # What it said is of another catalogue.
         data.remove(NOTE)
         os.sync()
@@ -202,17 +207,29 @@ def _named(catalogue: Path) -> set[bytes]:
     return digests
 
 
-def _check_succession(age: Age | None, note: Age | None, before: Age | None) -> None:
-    """What a catalogue does not name leaves the backup, so it has to be the successor of the one
-    that is there."""
+def _check_note(age: Age | None, note: Age | None) -> None:
     if note is not None and (age is None or age.store != note.store or age.is_older_than(note)):
         raise WrongCatalogue(
             "catalogue.db is older than the one that this store had last, or of another store: no "
             "backup is made of it"
         )
-    if age and before and (age.store != before.store or age.is_older_than(before)):
+
+
+def _check_succession(fresh: Path, folder: Folder, before: Path) -> None:
+    """What a catalogue does not name leaves the backup, so it has to be the successor of the one
+    that is there: the same store's, or that of the very backup which was restored."""
+    try:
+        folder.open(CATALOGUE, own=True).close()
+        known, backup = _age(before), _kept(before, BACKUP)
+    except (OSError, sqlite3.Error):
+        return
+    age = _age(fresh)
+    if age is None or known is None or (backup and backup == _kept(fresh, BACKUP)):
+        return
+    if age.store != known.store or age.is_older_than(known):
         raise BadRequest(
-            "the folder holds a backup of another store, or of a newer one, which would lose mail "
+            "the folder holds a backup of another store, of a newer one, or of one that went "
+            "another way since a backup was restored or a catalogue accepted; it would lose mail "
             "by this: choose another folder"
         )
 
@@ -225,20 +242,28 @@ def _note_in(data: Folder) -> Age | None:
         return None
 
 
-def _age_in(backup: Folder, target: Path) -> Age | None:
-    """None: there is no earlier backup, or none whose age is known."""
-    try:
-        backup.open(CATALOGUE, own=True).close()
-        return _age(target / CATALOGUE)
-    except (OSError, sqlite3.Error):
-        return None
-
-
 def _age(catalogue: Path) -> Age | None:
+    kept = _kept(catalogue, KEPT_AS)
+    return Age.of(kept) if kept else None
+
+
+def _kept(catalogue: Path, name: str) -> bytes | None:
     if not _query(catalogue, "SELECT 1 FROM sqlite_master WHERE name = 'secret'"):
         return None
-    rows = _query(catalogue, "SELECT value FROM secret WHERE name = ?", (KEPT_AS,))
-    return Age.of(rows[0][0]) if rows and isinstance(rows[0][0], bytes) else None
+    rows = _query(catalogue, "SELECT value FROM secret WHERE name = ?", (name,))
+    return rows[0][0] if rows and isinstance(rows[0][0], bytes) else None
+
+
+def _keep(catalogue: Path, name: str, value: bytes) -> None:
+    """In one that nobody else has open."""
+    if _age(catalogue) is None:
+        return
+    with closing(sqlite3.connect(catalogue)) as database, database:
+        database.execute(
+            "INSERT INTO secret (name, value) VALUES (?1, ?2) "
+            "ON CONFLICT (name) DO UPDATE SET value = ?2",
+            (name, value),
+        )
 
 
 def _check_version(catalogue: Path) -> None:

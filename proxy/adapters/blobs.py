@@ -135,9 +135,13 @@ class Blobs:
         names = {digest.hex() for digest in named}
         self.orphans.mkdir(mode=0o700, exist_ok=True)
         for digest in self.set_aside_before():
-            if digest.hex() in names and not self.path(digest).exists():
+            if digest.hex() in names:
                 with suppress(OSError):
-                    self._take_back(digest)
+                    if not self.path(digest).exists():
+                        self._take_back(digest)
+                    elif self._digest_matches(digest):
+                        # A crash has left this one when the other came.
+                        (self.orphans / digest.hex()).unlink()
         count = 0
         for path in self.folder.glob("??/*"):
             if path.name not in names and _BLOB.fullmatch(path.name) and path.is_file():
@@ -155,9 +159,14 @@ class Blobs:
         return [bytes.fromhex(name) for name in names if _BLOB.fullmatch(name)]
 
     def octets_aside(self, digest: bytes) -> tuple[Iterator[bytes], float]:
-        """What was set aside under this digest, in parts, and when it was stored."""
-        file = open(self.orphans / digest.hex(), "rb")  # noqa: SIM115 - closed when it is read
-        stored_at = os.fstat(file.fileno()).st_mtime
+        """What was set aside under this digest, in parts, and when it was stored.
+
+        Raises:
+            OSError: it cannot be read, or is no plain file.
+        """
+        descriptor, _ = _open_plain(f"{self.orphans / digest.hex()}")
+        file = open(descriptor, "rb")  # noqa: SIM115 - closed when it is read
+        stored_at = os.fstat(descriptor).st_mtime
 
         def parts() -> Iterator[bytes]:
             with file:
@@ -178,7 +187,7 @@ class Blobs:
     def _take_back(self, digest: bytes) -> None:
         path, aside = self.path(digest), self.orphans / digest.hex()
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(aside, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor, _ = _open_plain(f"{aside}")
         try:
             os.fsync(descriptor)
         finally:
@@ -312,17 +321,22 @@ class Blobs:
             if self.lost.pop(digest, None) is not None:
                 self.changes += 1
 
-    async def remove(self, digests: Collection[bytes]) -> None:
-        """Unlink; the caller has dropped every row that names them."""
-        await self.run(self._remove, digests)
+    async def remove(self, digests: Collection[bytes]) -> list[bytes]:
+        """Unlink; the caller has dropped every row that names them. Returns those that stay."""
+        stay = await self.run(self._remove, digests)
         for digest in digests:
             self.lost.pop(digest, None)
+        return stay
 
-    def _remove(self, digests: Collection[bytes]) -> None:
+    def _remove(self, digests: Collection[bytes]) -> list[bytes]:
+        stay = []
         for digest in digests:
-            # The catalogue has it among what is to go, so one that stays is tried again.
-            with suppress(OSError):
-                self.path(digest).unlink()
+            try:
+                self.path(digest).unlink(missing_ok=True)
+            except OSError:
+                # The catalogue has it among what is to go, so it is tried again.
+                stay.append(digest)
+        return stay
 
 
 class BlobWriter:

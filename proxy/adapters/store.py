@@ -25,7 +25,7 @@ from proxy.adapters.sqlite.sent import SentMails
 from proxy.adapters.sqlite.time import Time
 from proxy.adapters.sqlite.troubles import Troubles
 from proxy.adapters.store_note import check_age, check_there
-from proxy.domain.errors import DataDirInUse, StoreUnavailable
+from proxy.domain.errors import DataDirInUse, StoreUnavailable, WrongCatalogue
 
 TELLS_FOR = 5.0
 """Seconds for which a write that succeeded tells that the store can be written."""
@@ -115,7 +115,11 @@ async def open_store(
 
         async def check(connection: Connection) -> None:
             nonlocal trusted
-            trusted = not accept and await check_age(connection, catalogue)
+            try:
+                trusted = await check_age(connection, catalogue)
+            except WrongCatalogue:
+                if not accept:
+                    raise
 
         if not accept:
             with storage_errors():
@@ -131,8 +135,8 @@ async def open_store(
                 await blobs.run(blobs.prepare)
             store = SqliteStore(catalogue, database, blobs, lock, trusted=trusted)
             await store.read_time()
-            if accept:
-                await store.settle()
+            if accept and not trusted:
+                await store.accept()
         except BaseException:
             await database.close()
             raise

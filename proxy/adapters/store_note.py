@@ -22,6 +22,10 @@ NOTE = "store.note"
 KEPT_AS = "store"
 """The name among the catalogue's secrets."""
 
+BACKUP = "backup"
+"""As well: what tells one backup from all others, drawn at random as it is made. In a store it is
+that of the backup which was restored."""
+
 ID_OCTETS = 16
 _COUNT_OCTETS = 8
 _NOTE = re.compile(r"([0-9a-f]{32}) ([0-9]{1,18})\n")
@@ -32,7 +36,8 @@ _READ_ON = 'see "A catalogue that is missing, older or damaged" in docs/operatin
 @dataclass(frozen=True, slots=True)
 class Age:
     store: bytes
-    """Drawn at random when the catalogue was made."""
+    """Drawn at random when the catalogue was made, and anew wherever another history than the one
+    that others may know of begins: then counts tell nothing."""
     count: int
     """Notes that were taken of it."""
 

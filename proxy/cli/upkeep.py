@@ -89,26 +89,34 @@ def verify(
     if as_json:
         print_json(row)
     else:
-        _print_adopted(row["adopted"])
+        _print_adopted(row["adopted"], account)
         _print_verified(row, lost)
     unsettled = lost or row["uncompared"] or row["catalogue"]
-    if unsettled or (row["adopted"] and row["adopted"]["failures"]):
+    adopted = row["adopted"] or {"failures": [], "unreadable": []}
+    if unsettled or adopted["failures"] or adopted["unreadable"]:
         raise typer.Exit(FAILED)
 
 
-def _print_adopted(row: dict[str, Any] | None) -> None:
+def _print_adopted(row: dict[str, Any] | None, account: str) -> None:
     if row is None:
         return
+    untold = (
+        f"they may be {account}'s, which has to be synced first: see above, and run this again"
+        if account
+        else "nothing tells whose they are: give --account NAME"
+    )
     typer.echo(f"{row['adopted']} messages taken in.")
     for failure in row["failures"]:
         typer.echo(f"  not synced, so nothing new is taken in for it: {failure}", err=True)
     for count, why in (
         (row["known"], "the account has them already, with another header"),
-        (row["untold"], "nothing tells whose they are: give --account NAME"),
+        (row["untold"], untold),
         (len(row["damaged"]), "they are damaged"),
     ):
         if count:
             typer.echo(f"  {count} stay in blobs/orphans: {why}", err=True)
+    for problem in row["unreadable"]:
+        typer.echo(f"  stays in blobs/orphans, since it cannot be taken in: {problem}", err=True)
 
 
 def _print_verified(row: dict[str, Any], lost: list[dict[str, Any]]) -> None:

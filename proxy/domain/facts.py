@@ -236,6 +236,8 @@ class SyncFinished:
     failed: int
     """Messages upstream listed that were not fetched."""
     seconds: float
+    doubted: bool = False
+    """Whether the listing lacks what was there, and is not believed."""
 
 
 @dataclass(frozen=True, slots=True)

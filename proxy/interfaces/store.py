@@ -535,7 +535,11 @@ class Orphans(Protocol):
     async def clean_up(self) -> int:
         """For who is about to serve, before anything else: set aside what no row names, drop what a
         crash left of messages that were coming in, and begin to keep note of how old the catalogue
-        is. Returns how many were set aside."""
+        is. Returns how many were set aside.
+
+        Raises:
+            StoreUnavailable: what was not reached lies where it did, which does no harm.
+        """
 
     async def settle(self) -> None:
         """Remove what purges could not, and note how old the catalogue is."""
@@ -550,14 +554,21 @@ class Orphans(Protocol):
         """Read one that is set aside; None: it is not what its name says.
 
         It is taken to have arrived when a server's stamp says so, or else when it was stored.
+
+        Raises:
+            NotFound: it has gone, since somebody has brought it again or removed it.
+            StoreUnavailable: it cannot be read.
         """
 
     async def adopt(
         self, orphan: Fetched, account_id: int | None, *, upstream: Upstream, at: float
     ) -> bool:
-        """Take it in again: for the messages of its digest, if there are any, though they were
-        purged, but not for devices that had them; otherwise as a new message of this account, under
-        a UIDL never used. False: nothing tells whose it is.
+        """Take it in again: for the messages of its digest, if there are any, though all of them
+        were purged, but then not for devices that had them; otherwise as a new message of this
+        account, under a UIDL never used. False: nothing tells whose it is.
+
+        Raises:
+            NotFound, StoreUnavailable: as `orphan`.
         """
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
 
-from proxy.domain.errors import BadRequest, NotFound
+from proxy.domain.errors import BadRequest, NotFound, StoreUnavailable
 from proxy.domain.model import Account, Fetched, Upstream
 from proxy.interfaces.store import Store
 from proxy.interfaces.world import Clock
@@ -19,6 +19,11 @@ REPORT_EVERY = 100
 
 Sync = Callable[[], Awaitable[list[Row]]]
 """Syncs all declared accounts; "failure" of each says why, or nothing."""
+
+NOT_BELIEVED = (
+    "upstream lists less than was there, which is not believed so far: run this again once all is "
+    "listed, or in some hours"
+)
 
 
 class _Contents:
@@ -69,16 +74,23 @@ class Adoption:
             target = None
         if target is not None:
             await self._had.load(self._store, target)
-        row: Row = {"adopted": 0, "known": 0, "untold": 0, "damaged": [], "failures": failures}
+        row: Row = {"adopted": 0, "known": 0, "untold": 0, "damaged": [], "unreadable": []}
+        row["failures"] = failures
         digests = await self._store.orphans()
         for number, digest in enumerate(digests):
             if number % REPORT_EVERY == 0:
                 await report(number, len(digests))
-            orphan = await self._store.orphan(digest)
-            if orphan is None:
-                row["damaged"].append(digest.hex())
-            else:
-                row[await self._adopt(orphan, target, upstream)] += 1
+            try:
+                orphan = await self._store.orphan(digest)
+                if orphan is None:
+                    row["damaged"].append(digest.hex())
+                else:
+                    row[await self._adopt(orphan, target, upstream)] += 1
+            except NotFound:
+                # A sync has just brought it, or somebody has removed it.
+                continue
+            except StoreUnavailable as error:
+                row["unreadable"].append(f"{digest.hex()}: {error}")
         return row
 
     async def _target(self, account: str) -> Account | None:
@@ -89,9 +101,14 @@ class Adoption:
 
     async def _synced(self) -> tuple[Collection[str], list[str]]:
         """Accounts that were, and why others were not."""
-        rows = await self._sync()
-        synced = {row["account"] for row in rows if not row["failure"]}
-        return synced, [f"{row['account']}: {row['failure']}" for row in rows if row["failure"]]
+        # What was listed and not fetched keeps nothing out: it may lack the very room that the
+        # orphans take. It is recognised when it comes.
+        reasons = {
+            row["account"]: row["failure"] or (NOT_BELIEVED if row["doubted"] else "")
+            for row in await self._sync()
+        }
+        synced = {account for account, reason in reasons.items() if not reason}
+        return synced, [f"{account}: {reason}" for account, reason in reasons.items() if reason]
 
     async def _adopt(self, orphan: Fetched, target: Account | None, upstream: Upstream) -> str:
         known = target is not None and self._had.have(orphan)

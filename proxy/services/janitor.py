@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 
 from proxy.domain.directory import Directory
-from proxy.domain.errors import ProxyError, StoreUnavailable
+from proxy.domain.errors import StoreUnavailable
 from proxy.domain.facts import Purged, Unexpected
 from proxy.domain.model import Account
 from proxy.domain.policy import HOUR
@@ -50,7 +50,7 @@ class Janitor:
                 # It is tried again; who cannot do without the store tells of it.
                 with suppress(StoreUnavailable):
                     await self._store.settle()
-            except ProxyError as error:
+            except Exception as error:
                 self._observer.observe(Unexpected("janitor", error))
             await asyncio.sleep(EVERY)
 

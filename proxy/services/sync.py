@@ -321,4 +321,5 @@ class AccountSync:
             left=left,
             failed=len(fetch.left),
             seconds=asyncio.get_running_loop().time() - started,
+            doubted=self._doubts.doubted,
         )

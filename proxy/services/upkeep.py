@@ -172,4 +172,5 @@ def sync_row(result: SyncFinished) -> Row:
         "left": result.left,
         "failed": result.failed,
         "seconds": round(result.seconds, 3),
+        "doubted": result.doubted,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from proxy.adapters.backup import back_up, restore
-from proxy.adapters.blobs import GUARD
-from proxy.adapters.sqlite.schema import migrations
+from proxy.adapters.blobs import GUARD, Blobs
+from proxy.adapters.sqlite.schema import RUNNING_TIME, migrations
 from proxy.adapters.store import SqliteStore, open_store
 from proxy.adapters.store_note import NOTE, read_note
+from proxy.app import administer, running
+from proxy.config.schema import Address, HttpSettings, Pop3Settings, Settings
 from proxy.domain.errors import BadRequest, StoreUnavailable, WrongCatalogue
 from proxy.domain.model import Upstream
 from tests.interfaces.store_contract import NOW, add
@@ -127,6 +130,23 @@ async def test_an_empty_catalogue_keeps_the_log_beside_it(data: Path) -> None:
     (data / "catalogue.db-wal").write_bytes(b"changes")
     await refused(data)
     assert (data / "catalogue.db-wal").read_bytes() == b"changes"
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_name_mistyped_accepts_no_catalogue(
+    data: Path, tmp_path: Path, there: bool
+) -> None:
+    put_back(data, tmp_path / "yesterday.db")
+    if not there:
+        (data / "catalogue.db").unlink()
+    settings = Settings(data_dir=data)
+    with pytest.raises(BadRequest, match="no account alcie"):
+        await administer(settings, "verify", {"adopt": True, "account": "alcie"})
+    assert (data / "catalogue.db").exists() == there
+    await refused(data)
+    if there:
+        found = await administer(settings, "verify", {"adopt": True, "account": "Alice"})
+        assert found["adopted"]["adopted"] == 2
 
 
 async def test_a_catalogue_of_another_store_is_refused(data: Path, tmp_path: Path) -> None:
@@ -273,6 +293,41 @@ async def test_what_a_purge_could_not_unlink_goes_some_day(
         assert await store.orphans() == []
 
 
+async def test_a_disk_that_reads_nothing_of_what_is_let_go_of_leaves_it_noted(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(data) as store:
+        alice = await store.account("alice")
+        assert alice is not None
+        first, *_ = await store.messages(alice.id)
+        with monkeypatch.context() as patch:
+            no_blob_can_go(patch)
+            patch.setattr(Path, "exists", unreadable)
+            await store.purge(alice.id, [first.id], at=NOW)
+            await store.settle()
+        await store.settle()
+        assert len(blobs(data)) == 4
+
+
+async def test_a_folder_that_cannot_be_cleaned_up_keeps_nobody_from_serving(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Blobs, "set_aside", unreadable)
+    before = read_note(data)
+    pop3, http = Pop3Settings(listen=()), HttpSettings(listen=Address(""))
+    settings = Settings(data_dir=data, pop3=pop3, http=http)
+    async with running(settings):
+        pass
+    after = read_note(data)
+    assert before is not None
+    assert after is not None
+    assert before.is_older_than(after)
+
+
+def unreadable(*_: object, **__: object) -> bool:
+    raise OSError(errno.EIO, "Input/output error")
+
+
 async def test_what_an_older_catalogue_let_go_of_is_not_unlinked(
     data: Path, tmp_path: Path
 ) -> None:
@@ -313,6 +368,83 @@ async def test_a_damaged_catalogue_says_what_to_do_and_destroys_nothing(data: Pa
         assert len(blobs(data)) == 5
 
 
+async def test_a_copy_beside_a_whole_blob_goes_and_wakes_nothing(data: Path) -> None:
+    async with serving(data) as store:
+        alice = await store.account("alice")
+        assert alice is not None
+        bob = await store.ensure_account("bob", declared=True, at=NOW)
+        first, *rest = await store.messages(alice.id)
+        await add(store, bob, b"Subject: 1\r\n\r\n", "1")
+        await store.purge(bob.id, [one.id for one in await store.messages(bob.id)], at=NOW)
+        name = first.digest.hex()
+        copy = data / "blobs" / "orphans" / name
+        shutil.copy(data / "blobs" / name[:2] / name, copy)
+        orphan = await store.orphan(first.digest)
+        assert orphan is not None
+        assert await store.adopt(orphan, None, upstream=Upstream.EXPUNGED, at=NOW)
+        assert await store.messages(bob.id) == ()
+        assert await store.messages(alice.id) == (first, *rest)
+        blob = data / "blobs" / name[:2] / name
+        shutil.copy(blob, copy)
+        blob.write_bytes(b"damaged")
+        await store.set_aside()
+        assert await store.orphans() == [first.digest]
+        shutil.copy(copy, blob)
+        await store.set_aside()
+        assert await store.orphans() == []
+        assert await store.is_intact(first.digest)
+
+
+async def test_a_uidl_that_a_merge_has_used_up_stays_so(data: Path) -> None:
+    async with serving(data) as store:
+        alice = await store.account("alice")
+        assert alice is not None
+        bob = await store.ensure_account("bob", declared=True, at=NOW)
+        octets = b"Subject: 1\r\n\r\n"
+        await add(store, bob, octets, "another UIDL")
+        await store.merge_accounts(bob.id, alice.id, at=NOW)
+        messages = await store.messages(alice.id)
+        first, *_ = messages
+        await store.purge(alice.id, [first.id], at=NOW)
+        (data / "blobs" / "orphans" / first.digest.hex()).write_bytes(octets)
+        orphan = await store.orphan(first.digest)
+        assert orphan is not None
+        assert await store.adopt(orphan, None, upstream=Upstream.EXPUNGED, at=NOW)
+        assert await store.messages(alice.id) == messages
+
+
+async def test_a_catalogue_recovered_without_its_clock_goes_on_from_the_latest_stamp(
+    data: Path,
+) -> None:
+    for column in ("fetched_ran", "left_ran"):
+        with closing(sqlite3.connect(data / "catalogue.db")) as catalogue:
+            latest = 500.0 if column == "fetched_ran" else 700.0
+            catalogue.execute(f"UPDATE message SET {column} = ? WHERE uid = '2'", (latest,))
+            catalogue.execute("DELETE FROM clock")
+            catalogue.commit()
+        async with serving(data) as store:
+            assert store.ran >= latest
+            await come(store, column)
+            await store.keep_time(store.timekeeping)
+        async with serving(data) as store:
+            assert store.ran >= latest
+
+
+async def test_every_stamp_of_running_time_is_looked_at_where_the_clock_is_lost(
+    data: Path,
+) -> None:
+    with closing(sqlite3.connect(data / "catalogue.db")) as catalogue:
+        tables = catalogue.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        stamps = {
+            (table, column)
+            for (table,) in tables
+            for _, column, *_ in catalogue.execute(f"PRAGMA table_info({table})")
+            if column == "ran" or column.endswith("_ran") or column == "left_at_once"
+            if table != "clock"
+        }
+    assert stamps | {("spell", "since")} == set(RUNNING_TIME)
+
+
 async def test_a_restored_backup_is_the_right_catalogue(data: Path, tmp_path: Path) -> None:
     back_up(data, tmp_path / "backup", nobody_looks)
     async with serving(data) as store:
@@ -340,6 +472,51 @@ async def test_a_backup_loses_nothing_to_a_catalogue_that_is_not_its_successor(
     with pytest.raises(BadRequest, match="choose another folder"):
         back_up(tmp_path / "fresh", target, nobody_looks)
     assert restore(target, tmp_path / "restored", nobody_looks).messages == 5
+
+
+async def test_a_store_that_went_another_way_never_writes_over_the_backup_of_what_was(
+    data: Path, tmp_path: Path
+) -> None:
+    """However often it counts."""
+    back_up(data, tmp_path / "old", nobody_looks)
+    back_up(data, tmp_path / "same count", nobody_looks)
+    async with serving(data) as store:
+        await come(store, "6")
+        back_up(data, tmp_path / "new", nobody_looks)
+    restore(tmp_path / "old", tmp_path / "restored", nobody_looks)
+    put_back(data, tmp_path / "yesterday.db")
+    for folder, accept in ((tmp_path / "restored", False), (data, True)):
+        async with serving(folder, accept=accept) as store:
+            for _ in range(9):
+                await store.settle()
+            for name in ("new", "same count"):
+                with pytest.raises(BadRequest, match="choose another folder"):
+                    back_up(folder, tmp_path / name, nobody_looks)
+    assert restore(tmp_path / "new", tmp_path / "again", nobody_looks).messages == 6
+
+
+async def test_a_restored_store_goes_on_in_the_backup_that_it_came_from(
+    data: Path, tmp_path: Path
+) -> None:
+    backup = tmp_path / "backup"
+    back_up(data, backup, nobody_looks)
+    for name in ("one", "other"):
+        restore(backup, tmp_path / name, nobody_looks)
+    async with serving(tmp_path / "one") as store:
+        await come(store, "7")
+        for _ in range(2):
+            assert back_up(tmp_path / "one", backup, nobody_looks).messages == 6
+    for folder in (tmp_path / "other", data):
+        with pytest.raises(BadRequest, match="choose another folder"):
+            back_up(folder, backup, nobody_looks)
+
+
+async def test_a_catalogue_that_needed_no_accepting_goes_on_in_its_backup(
+    data: Path, tmp_path: Path
+) -> None:
+    back_up(data, tmp_path / "backup", nobody_looks)
+    await (await open_store(data, accept=True)).close()
+    assert back_up(data, tmp_path / "backup", nobody_looks).messages == 5
 
 
 async def test_what_is_set_aside_is_taken_in_once_and_is_what_its_name_says(

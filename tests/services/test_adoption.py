@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Awaitable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ import pytest
 from proxy.adapters.store import open_store
 from proxy.domain.errors import BadRequest
 from proxy.domain.facts import TroubleBegan, TroubleOver
+from proxy.domain.model import Fetched
+from proxy.domain.policy import Octets
 from tests.rude_upstream import RudeUpstream, mail
 from tests.services.house import House, declared, house, policy_for
 from tests.services.test_troubles import Desk, desk
@@ -94,6 +99,53 @@ async def test_nothing_is_taken_in_for_an_account_that_could_not_be_synced(
         assert aside(tmp_path) == 2
 
 
+async def test_mail_that_upstream_listed_and_did_not_give_is_recognised_when_it_comes(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    await go_back(rude, tmp_path, [("u3", mail("3")), ("u4", mail("4") + b"x" * 5000 + b"\r\n")])
+    policy = policy_for(rude.port)
+    small = replace(policy, sync=replace(policy.sync, max_message_size=Octets(2000)))
+    async with house(tmp_path, small, declared(small)) as home:
+        assert (await adopt(home))["adopted"] == 1
+    async with house(tmp_path, policy, declared(policy)) as home:
+        uids = await home.uids("alice+desktop")
+        assert (len(uids), uids[:3]) == (4, ["u1", "u2", "u3"])
+        await home.core.admin.call("sync", {})
+        assert await home.uids("alice+desktop") == uids
+
+
+async def test_mail_of_a_new_catalogue_is_recognised_though_upstream_showed_none(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    """Where nothing was known, an empty listing is nothing to doubt."""
+    await go_back(rude, tmp_path, LATER)
+    (tmp_path / "catalogue.db").unlink()
+    await (await open_store(tmp_path, accept=True)).close()
+    policy = policy_for(rude.port)
+    mails, rude.mails = rude.mails, []
+    async with house(tmp_path, policy, declared(policy)) as home:
+        assert (await adopt(home))["adopted"] == 4
+        rude.mails = mails
+        await home.core.admin.call("sync", {})
+        assert sorted(await home.read("alice+desktop")) == sorted(mail(n) for n in "1234")
+
+
+async def test_nothing_is_taken_in_while_a_listing_is_doubted(
+    rude: RudeUpstream, tmp_path: Path
+) -> None:
+    """What upstream still has comes back under the UIDL that devices remember."""
+    await go_back(rude, tmp_path, LATER)
+    policy = policy_for(rude.port)
+    mails, rude.mails = rude.mails, []
+    async with house(tmp_path, policy, declared(policy)) as home:
+        row = await adopt(home)
+        assert (row["adopted"], row["untold"]) == (0, 2)
+        assert "not believed" in row["failures"][0]
+        rude.mails = mails
+        assert (await adopt(home))["failures"] == []
+        assert await home.uids("alice+desktop") == ["u1", "u2", "u3", "u4"]
+
+
 async def test_mail_that_an_account_without_a_kept_password_gets_is_known_to_its_next_sync(
     rude: RudeUpstream, tmp_path: Path
 ) -> None:
@@ -132,6 +184,52 @@ async def test_a_fresh_store_shows_the_uidls_that_devices_remember(
         assert aside(tmp_path) == 0
         assert await home.uids("alice+laptop") == ["u1", "u2", "u3", "u4"]
         assert len(await home.read("alice+laptop")) == 4
+
+
+async def test_what_cannot_be_read_or_has_gone_keeps_nothing_else_out(
+    rude: RudeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await go_back(rude, tmp_path, LATER)
+    del rude.mails[2:]
+    orphans = tmp_path / "blobs" / "orphans"
+    (orphans / ("01" * 32)).mkdir()
+    os.mkfifo(orphans / ("02" * 32))
+    (orphans / ("03" * 32)).symlink_to(tmp_path / "catalogue.db")
+    gone = bytes.fromhex("04" * 32)
+    policy = policy_for(rude.port)
+    async with house(tmp_path, policy, declared(policy)) as home:
+        listed = home.store.orphans
+        monkeypatch.setattr(home.store, "orphans", lambda: _with(listed(), gone))
+        found = await home.core.admin.call("verify", {"adopt": True, "account": "alice"})
+        row = found["adopted"]
+        assert (row["adopted"], row["damaged"]) == (2, [])
+        assert [problem[:2] for problem in row["unreadable"]] == ["01", "02", "03"]
+        assert found["blobs"] == 4
+
+
+async def test_what_a_sync_brings_meanwhile_is_not_taken_in_again(
+    rude: RudeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await go_back(rude, tmp_path, LATER)
+    mails, rude.mails = rude.mails, rude.mails[:2]
+    policy = policy_for(rude.port)
+    async with house(tmp_path, policy, declared(policy)) as home:
+        examine = home.store.orphan
+
+        async def orphan(digest: bytes) -> Fetched | None:
+            found = await examine(digest)
+            rude.mails = mails
+            await home.core.admin.call("sync", {})
+            return found
+
+        monkeypatch.setattr(home.store, "orphan", orphan)
+        row = await adopt(home)
+        assert (row["adopted"], row["unreadable"]) == (0, [])
+        assert await home.uids("alice+desktop") == ["u1", "u2", "u3", "u4"]
+
+
+async def _with(listed: Awaitable[list[bytes]], *more: bytes) -> list[bytes]:
+    return [*await listed, *more]
 
 
 async def test_an_account_that_is_not_known_is_refused(home: House) -> None:

@@ -19,6 +19,7 @@ from proxy.adapters.blobs import InlineRunner
 from proxy.adapters.sqlite.connection import Connection, InlineConnection, Parameters
 from proxy.adapters.store import SqliteStore, open_store
 from proxy.domain.directory import Directory
+from proxy.domain.facts import Unexpected
 from proxy.domain.model import Account, Device, Sighting
 from proxy.domain.policy import AccountPolicy, RetentionPolicy, Seconds, UpstreamServer
 from proxy.services.janitor import Janitor
@@ -59,8 +60,8 @@ class Stage:
     laptop: Device
     phone: Device
 
-    def janitor(self) -> Janitor:
-        facts, directory = Facts(), Directory([], POLICY, pass_through=False)
+    def janitor(self, facts: Facts | None = None) -> Janitor:
+        facts, directory = facts or Facts(), Directory([], POLICY, pass_through=False)
         timekeeper = Timekeeper(self.store, self.clock, facts)
         return Janitor(self.store, self.clock, facts, directory, self.maildrops, timekeeper)
 
@@ -217,6 +218,20 @@ async def without_gate(stage: Stage, change: Change) -> None:
 
 
 # --- the janitor --------------------------------------------------------------------------------
+
+
+async def test_the_janitor_outlives_what_nobody_planned_for(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(stage.store, "settle", fail)
+    facts = Facts()
+    work = asyncio.create_task(stage.janitor(facts).work())
+    assert (await facts.first(Unexpected)).where == "janitor"
+    assert not work.done()
+    work.cancel()
 
 
 @pytest.mark.parametrize("step", ["holdings", "purge"])

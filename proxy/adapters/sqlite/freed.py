@@ -29,8 +29,7 @@ async def remove_freed(database: Database, blobs: Blobs) -> None:
         StoreUnavailable
     """
     left = [digest for (digest,) in await database.fetch(_LEFT)]
-    await blobs.remove(left)
-    stays = [digest for digest in left if blobs.path(digest).exists()]
+    stay = await blobs.remove(left)
     async with database.transaction() as change:
         await change.execute("DELETE FROM freed_blob")
-        await note_freed(change, stays)
+        await note_freed(change, stay)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,23 +14,36 @@ from proxy.adapters.sqlite.database import Database, storage_errors
 from proxy.adapters.sqlite.freed import remove_freed
 from proxy.adapters.sqlite.messages import free_uids
 from proxy.adapters.store_note import ID_OCTETS, Age, age_of, read_note, set_age, write_note
-from proxy.domain.errors import StoreUnavailable
+from proxy.domain.errors import NotFound, StoreUnavailable
 from proxy.domain.fingerprint import Fingerprint
-from proxy.domain.model import Blob, Fetched, Upstream
+from proxy.domain.model import OWN_UID_PREFIX, Blob, Fetched, Upstream
 
 _INSERT = """
 INSERT INTO message (account_id, uid, upstream_uid, upstream_octets, digest, octets, dots,
                      header_digest, content_digest, received_at, fetched_at, upstream,
-                     left_upstream_at)
-VALUES (?1, ?2, '', ?3, ?4, ?3, ?5, ?6, ?7, ?8, ?9, ?10, iif(?10 = 'present', NULL, ?9))
+                     left_upstream_at, left_at_once)
+VALUES (?1, ?2, '', ?3, ?4, ?3, ?5, ?6, ?7, ?8, ?9, ?10, iif(?10 = 'present', NULL, ?9),
+        iif(?10 = 'present', NULL, (SELECT ran FROM clock)))
 """
+"""Under which id upstream had it nobody knows: it may come back under any."""
+
+# A UIDL that a merge has used up, and that no message is to have again, is a row of this kind.
+_RESERVED = f"own AND substr(uid, 1, {len(OWN_UID_PREFIX)}) <> '{OWN_UID_PREFIX}'"
+
+_NAMED = f"""
+SELECT account_id, purged_at IS NULL FROM message WHERE digest = ? AND NOT ({_RESERVED})
+"""  # noqa: S608 - names of ours
 
 _REVIVE = (
-    "UPDATE delivery SET deleted_at = coalesce(deleted_at, retrieved_at) WHERE message_id IN "
-    "(SELECT id FROM message WHERE digest = ? AND purged_at IS NOT NULL)",
-    "UPDATE message SET purged_at = NULL, blob_lost = 0 WHERE digest = ?",
+    f"""
+    UPDATE delivery SET deleted_at = coalesce(deleted_at, retrieved_at) WHERE message_id IN
+      (SELECT id FROM message WHERE digest = ? AND NOT ({_RESERVED}))
+    """,  # noqa: S608
+    f"UPDATE message SET purged_at = NULL WHERE digest = ? AND NOT ({_RESERVED})",  # noqa: S608
 )
 """Devices that had a message before it was let go of have forgotten its UIDL by now."""
+
+_FOUND = "UPDATE message SET blob_lost = 0 WHERE digest = ?"
 
 
 class Orphans:
@@ -41,16 +55,17 @@ class Orphans:
     _keeps_note = False
 
     async def clean_up(self) -> int:
-        async with self._blobs.lock:
-            with storage_errors():
-                await self._blobs.run(self._blobs.drop_temporary)
-            with suppress(StoreUnavailable):
-                await self._settle_freed()
-            count = await self._set_aside()
         self._keeps_note = True
-        with suppress(StoreUnavailable):
-            await self._take_note()
-        return count
+        try:
+            async with self._blobs.lock:
+                with suppress(StoreUnavailable):
+                    await self._settle_freed()
+                with storage_errors():
+                    await self._blobs.run(self._blobs.drop_temporary)
+                return await self._set_aside()
+        finally:
+            with suppress(StoreUnavailable):
+                await self._take_note()
 
     async def settle(self) -> None:
         async with self._blobs.lock:
@@ -66,11 +81,20 @@ class Orphans:
             await change.execute("DELETE FROM freed_blob")
         self._trusted = True
 
-    async def _take_note(self) -> None:
+    async def accept(self) -> None:
+        """The catalogue, whatever it is, is from now on the right one, and this another store than
+        those that had it or have it still."""
+        async with self._blobs.lock:
+            await self._settle_freed()
+        await self._take_note(anew=True)
+
+    async def _take_note(self, *, anew: bool = False) -> None:
         """First in the catalogue, then beside it: the note is never ahead of what is on disk."""
         data_dir = self._catalogue.parent
         async with self._database.transaction() as change:
-            age = await age_of(change) or Age(os.urandom(ID_OCTETS), 0)
+            age = await age_of(change)
+            if age is None or anew:
+                age = Age(os.urandom(ID_OCTETS), age.count if age else 0)
             with storage_errors():
                 note = await self._blobs.run(read_note, data_dir)
             # Who accepts a catalogue that is older than the note makes it the newest.
@@ -96,17 +120,14 @@ class Orphans:
             return sorted(await self._blobs.run(self._blobs.set_aside_before))
 
     async def orphan(self, digest: bytes) -> Fetched | None:
-        with storage_errors():
+        with _gone(digest), storage_errors():
             return await self._blobs.run(self._examine, digest)
 
     def _examine(self, digest: bytes) -> Fetched | None:
         found, fingerprint = hashlib.sha256(), Fingerprint()
         # A message starts at the start of a line.
         octets, dots, last = 0, False, b"\r\n"
-        try:
-            parts, stored_at = self._blobs.octets_aside(digest)
-        except FileNotFoundError:
-            return None
+        parts, stored_at = self._blobs.octets_aside(digest)
         for part in parts:
             found.update(part)
             fingerprint.feed(part)
@@ -137,23 +158,33 @@ class Orphans:
     ) -> bool:
         blob = orphan.blob
         async with self._blobs.lock:
-            rows = await self._database.fetch(
-                "SELECT DISTINCT account_id FROM message WHERE digest = ?", (blob.digest,)
-            )
-            accounts = [known for (known,) in rows] or [account_id]
-            if accounts == [None]:
+            rows = await self._database.fetch(_NAMED, (blob.digest,))
+            accounts = {known for known, _ in rows} or {account_id}
+            if accounts == {None}:
                 return False
-            with storage_errors():
+            with _gone(blob.digest), storage_errors():
                 await self._blobs.take_back(blob.digest)
             async with self._database.transaction() as change:
                 if rows:
-                    for statement in _REVIVE:
+                    # What is let go of stays so where another message has the blob.
+                    alive = any(alive for _, alive in rows)
+                    for statement in (_FOUND,) if alive else (*_REVIVE, _FOUND):
                         await change.execute(statement, (blob.digest,))
                 else:
                     uids = await free_uids(change, account_id or 0, [("", blob.digest)])
                     await change.execute(_INSERT, _row(account_id, uids[0], orphan, upstream, at))
         self._database.versions.update(known for known in accounts if known is not None)
         return True
+
+
+@contextmanager
+def _gone(digest: bytes) -> Iterator[None]:
+    try:
+        yield
+    except StoreUnavailable as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise NotFound(f"{digest.hex()} is set aside no longer") from error
+        raise
 
 
 def _row(

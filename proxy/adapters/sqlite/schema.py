@@ -12,6 +12,18 @@ from proxy.adapters.sqlite.connection import Connection
 from proxy.domain.errors import StoreTooNew
 from proxy.domain.login_name import canonical
 
+RUNNING_TIME = (
+    ("message", "fetched_ran"),
+    ("message", "left_ran"),
+    ("message", "left_at_once"),
+    ("delivery", "ran"),
+    ("device", "created_ran"),
+    ("device", "seen_ran"),
+    ("seen_uid", "imported_ran"),
+    ("sent", "sent_ran"),
+    ("spell", "since"),
+)
+
 
 def migrations() -> list[str]:
     """The scripts in order; the n-th takes the schema from version n-1 to n."""
@@ -56,6 +68,20 @@ async def migrate(connection: Connection, path: Path) -> None:
             raise
         await connection.execute("COMMIT")
     await _renew_keys(connection)
+    await _start_clock(connection)
+
+
+async def _start_clock(connection: Connection) -> None:
+    """A catalogue that SQLite recovered may lack the one row that tells running time. No stamp was
+    made later than that."""
+    if not await connection.fetch("SELECT 1 FROM clock"):
+        latest = " UNION ALL ".join(
+            f"SELECT max({column}) AS ran FROM {table}"  # noqa: S608 - names of ours
+            for table, column in RUNNING_TIME
+        )
+        await connection.execute(
+            f"INSERT INTO clock (one, ran) SELECT 1, coalesce(max(ran), 0) FROM ({latest})"  # noqa: S608
+        )
 
 
 async def _renew_keys(connection: Connection) -> None:
