@@ -155,14 +155,18 @@ class Play:
     def lacking(self) -> dict[str, list[int]]:
         """Device → names of mails that are to be had and that it has not got, once for each copy.
 
-        To be had is what the upstream lists, and what has once come whole; not what a person has
-        taken away where removals are to be followed.
+        To be had is what the upstream lists, and what has once come whole. Where removals are to be
+        followed, it is not what a person has taken away, nor what the upstream shows no more since
+        it shows so many only, and has come to put others first.
         """
         shown = Counter(mail.name for mail in self.upstream.listed())
+        behind = [mail for mail in self.mailbox.mails if not mail.hidden and self.follows]
+        behind = behind[len(self.upstream.visible()) :]
         come = Counter(
             mail.name
             for mail in self.mailbox.ever
             if mail.whole and not (self.follows and mail.dropped)
+            if not any(mail is other for other in behind)
         )
         return {
             device.name: sorted(missing.elements())
