@@ -134,7 +134,7 @@ class AccountSync:
             self._memory.compared_with_others = False
         await self._fetch.run(found)
         await self._same_mailbox.look(self._account, self._memory)
-        if plan.suspicious or self._fetch.broken_off or await self._is_held():
+        if not listing.sound or self._doubts.doubted or self._fetch.broken_off:
             due = set()
         found, due = await self._deletion.prove(due, plan, found, known)
         left = await self._note_listing(plan, found, known)

@@ -63,6 +63,22 @@ async def test_a_uidl_given_to_other_mail_of_the_same_size_brings_that_mail_to_a
         assert next(iter(known.values())) == "gone"
 
 
+@pytest.mark.parametrize("uidls", ["shared", "refused"])
+async def test_where_uidls_tell_nothing_headers_prove_what_is_deleted(
+    rude: RudeUpstream, tmp_path: Path, uidls: str
+) -> None:
+    if uidls == "shared":
+        rude.mails[:] = [("1", octets) for _, octets in rude.mails]
+    else:
+        rude.refusals["UIDL"] = b"-ERR unknown command\r\n"
+    settings = policy_for(rude.port, retention=POLICIES["delivered"])
+    async with house(tmp_path, settings, declared(settings)) as home:
+        await home.read()
+        await home.uids()
+        assert rude.mails == []
+        assert await home.read("alice+late") == [mail("a"), mail("b")]
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 async def test_headers_are_asked_for_once_and_together(
     rude: RudeUpstream, tmp_path: Path, policy: str
