@@ -26,7 +26,7 @@ STEADY = DAY
 EARLIEST = 1_767_225_600.0
 """1 January 2026: this program is younger, and a clock that is behind that is wrong."""
 
-LONGEST = 300.0
+LONGEST = HOUR
 """Seconds of running time between two looks at it at most: of a longer gap nobody knows whether the
 proxy ran."""
 

@@ -295,8 +295,7 @@ class DeviceSession(asyncio.Protocol):
         if not self._lost.is_set():
             # From now on the autologout counts, which may end before the time for the login.
             self._active = self._loop.time()
-            self._timer.cancel()
-            self._timer = self._loop.call_at(self._deadline()[0], self._watch)
+            self._watch_anew()
 
     # --- driving --------------------------------------------------------------------------------
 
@@ -410,6 +409,11 @@ class DeviceSession(asyncio.Protocol):
             (self._active + self._face.policy.autologout, late),
             (self._started + self._face.limits.max_session, "max_session"),
         )
+
+    def _watch_anew(self) -> None:
+        """The deadline may be earlier than it was."""
+        self._timer.cancel()
+        self._timer = self._loop.call_at(self._deadline()[0], self._watch)
 
     def _watch(self) -> None:
         """Drop the session when the peer takes too long (RFC 1939 §3); nothing is deleted."""

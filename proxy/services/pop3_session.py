@@ -27,6 +27,11 @@ LOOK_AGAIN = 0.05
 """Seconds until a session that waits for the kernel to take the rest is looked at again."""
 
 
+AFTER_A_LOSS = 30.0
+"""Seconds that a device may be silent once it was told that a message cannot be had. One that takes
+no notice waits for the message's end instead, at every poll."""
+
+
 class Pop3Session(DeviceSession):
     speaks = "pop3"
     _machine: Pop3Server
@@ -144,6 +149,12 @@ class Pop3Session(DeviceSession):
 
     # --- the end --------------------------------------------------------------------------------
 
+    def _deadline(self) -> tuple[float, Ending]:
+        deadline = super()._deadline()
+        if self._transaction is not None and self._transaction.lacked_a_message:
+            return min((self._active + AFTER_A_LOSS, "timeout"), deadline)
+        return deadline
+
     def _end(self, ended: Ending) -> None:
         # What has left since the device was last heard of.
         self._note_left()
@@ -206,6 +217,8 @@ class Pop3Session(DeviceSession):
             case _:
                 assert self._transaction is not None  # noqa: S101 - the machine has seen a login
                 self._transaction.answer(event)
+                if self._transaction.lacked_a_message:
+                    self._watch_anew()
 
     async def _login(self, event: pop3.LoginEvent) -> None:
         came = self._loop.time()

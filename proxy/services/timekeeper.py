@@ -27,9 +27,11 @@ KEEP_EVERY = 5 * MINUTE
 
 class Timekeeper:
     def __init__(self, store: Store, clock: Clock, observer: Observer) -> None:
-        """The clock is looked at at once, by what the store knew last; nothing is kept."""
+        """From now on it is running time. The clock is looked at at once, by what the store knew
+        last; nothing is kept."""
         self._store = store
         self._clock = clock
+        store.start_running(clock.awake)
         self._observer = observer
         self.changed: Callable[[], None] = lambda: None
         """Told when the clock has come into doubt, or out of it, and that is written down."""
@@ -68,8 +70,7 @@ class Timekeeper:
         self._take(looked(self._known, self._reading(), passed, slept))
 
     async def start(self) -> None:
-        """From now on the proxy runs."""
-        self._store.start_running(self._clock.awake)
+        """Have on disk from the beginning what the clock said."""
         # A full disk must not keep anybody from reading mail: `work` tries again.
         with suppress(StoreUnavailable):
             await self.keep()

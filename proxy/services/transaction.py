@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from proxy.domain.errors import ProxyError
+from proxy.domain.errors import ProxyError, StoreUnavailable
 from proxy.services.face import Maildrop
 from proxy.services.replies import reply_to
 from proxy.services.transfer import Transfer, fetches
@@ -24,6 +24,8 @@ class Transaction:
         self._listing: Iterator[bytes] | None = None
         """What is still to be sent of a LIST or UIDL."""
         self._lists_uids = False
+        self.lacked_a_message = False
+        """Whether the last answer was that a message cannot be had from the store."""
         self.on_their_way: list[Callable[[], None]] = []
         """Marks to be made once the kernel has what is now among the machine's output; for who
         writes that to take."""
@@ -39,10 +41,12 @@ class Transaction:
         return self._transfer is not None and self._transfer.comparing
 
     def answer(self, event: pop3.Event) -> None:
+        self.lacked_a_message = False
         try:
             self._answer(event)
         except ProxyError as error:
             self._machine.err(*reply_to(error))
+            self.lacked_a_message = isinstance(error, StoreUnavailable)
 
     def send_on(self) -> None:
         """Raises:

@@ -176,11 +176,11 @@ async def house(
     """A house whose pass-through accounts have `policy`, with these declared accounts."""
     store = await open_store(data_dir)
     clock, passwords, facts = clock or SetClock(), QuickPasswords(), Facts()
-    # Tests let months pass between two looks.
-    store.start_running(clock.awake, longest=math.inf)
     world = world_of(data_dir, clock, passwords)
     directory = Directory(accounts, policy, pass_through=pass_through)
     core = Core(world, store, facts, directory, SessionPolicy(), limits, dialer=dialer, room=room)
+    # Tests let months pass between two looks.
+    store.start_running(clock.awake, longest=math.inf)
     try:
         yield House(core, store, directory, clock, passwords, facts)
     finally:

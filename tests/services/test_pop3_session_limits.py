@@ -9,6 +9,7 @@ from ipaddress import ip_network
 import pytest
 
 from proxy.domain.policy import LimitsPolicy, Octets, Seconds, SessionPolicy
+from proxy.services import pop3_session
 from tests.services.test_pop3_session import BIG, TIMEOUT, Client, Drop, Zeros, connected
 
 SCRAM = [b"AUTH SCRAM-SHA-256 " + base64.b64encode(b"n,,n=alice,r=abcdefghijklmnopqrstuvwx")]
@@ -34,6 +35,32 @@ async def test_after_the_login_the_autologout_counts_alone() -> None:
         ended = await client.facts.ended()
         assert ended.ended == "timeout"
         assert ended.seconds > 0.9 * 0.5
+
+
+@pytest.mark.parametrize("command", [b"RETR 1", b"TOP 1 0"])
+async def test_a_device_that_overlooks_that_a_message_is_lost_does_not_wait_for_its_end(
+    monkeypatch: pytest.MonkeyPatch, command: bytes
+) -> None:
+    monkeypatch.setattr(pop3_session, "AFTER_A_LOSS", 0.05)
+    async with connected(Drop([b"damaged", b"two\r\n"])) as client:
+        await client.log_in()
+        assert (await client.ask(command)).startswith(b"-ERR [SYS/TEMP]")
+        assert await client.rest() == b""
+        assert await ending(client) == "timeout"
+
+
+async def test_one_that_goes_on_has_all_the_time_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pop3_session, "AFTER_A_LOSS", 0.05)
+    async with connected(
+        Drop([b"damaged", b"two\r\n"]), SessionPolicy(autologout=Seconds(0.5))
+    ) as client:
+        await client.log_in()
+        await client.say(b"RETR 1\r\nRETR 2")
+        assert (await client.line()).startswith(b"-ERR")
+        assert await client.rest() == b"+OK 5 octets\r\ntwo\r\n.\r\n"
+        assert (await client.facts.ended()).seconds > 0.9 * 0.5
 
 
 async def test_who_sends_much_before_a_login_is_told_and_dropped() -> None:
