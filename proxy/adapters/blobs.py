@@ -323,10 +323,12 @@ class Blobs:
 
     async def remove(self, digests: Collection[bytes]) -> list[bytes]:
         """Unlink; the caller has dropped every row that names them. Returns those that stay."""
-        stay = await self.run(self._remove, digests)
         for digest in digests:
             self.lost.pop(digest, None)
-        return stay
+        try:
+            return await self.run(self._remove, digests)
+        except OSError:
+            return list(digests)
 
     def _remove(self, digests: Collection[bytes]) -> list[bytes]:
         stay = []
