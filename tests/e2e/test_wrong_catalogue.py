@@ -14,6 +14,7 @@ from tests.e2e.poplib_device import PoplibDevice
 from tests.e2e.proxy import ProxyProcess
 from tests.e2e.rig import Rig, assert_same_mails, small_mails
 from tests.e2e.waiting import eventually
+from tests.needs import need
 
 pytestmark = pytest.mark.e2e
 
@@ -133,8 +134,7 @@ def test_a_damaged_catalogue_says_what_to_do_and_sqlite_s_own_recovery_keeps_dev
 
 def _recovered(catalogue: bytes, folder: Path) -> Path:
     """As docs/operating.md says where `sqlite3` has no `.recover`."""
-    if shutil.which("sqlite3") is None:
-        pytest.skip("needs the program sqlite3")
+    need("sqlite3")
     (folder / "damaged.db").write_bytes(catalogue)
     subprocess.run(
         "(sqlite3 damaged.db .dump | sed 's/^ROLLBACK.*/COMMIT;/'; "
