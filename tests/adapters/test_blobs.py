@@ -8,7 +8,7 @@ import os
 import stat
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,18 +25,6 @@ from proxy.domain.model import Account, Fetched
 from tests.interfaces.store_contract import NOW, add, fetched
 
 T = TypeVar("T")
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    store = await open_store(tmp_path)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def alice(store: SqliteStore) -> Account:
-    return await store.ensure_account("alice", declared=True, at=NOW)
 
 
 def full_disk(descriptor: int) -> None:

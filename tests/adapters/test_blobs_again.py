@@ -8,7 +8,7 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 from proxy.adapters import blobs
 from proxy.adapters.blobs import Blobs, InlineRunner, ThreadRunner
-from proxy.adapters.store import SqliteStore, open_store
+from proxy.adapters.store import SqliteStore
 from proxy.domain.errors import StoreUnavailable
 from proxy.domain.model import Account, Blob, Fetched
 from proxy.interfaces.store import IN_MEMORY, BlobWriter
@@ -27,18 +27,6 @@ SIZES = (10, IN_MEMORY - 1, IN_MEMORY, 3 * IN_MEMORY + 17)
 
 TOGETHER = 8
 """Files that are synced at a time at least."""
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    store = await open_store(tmp_path)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def alice(store: SqliteStore) -> Account:
-    return await store.ensure_account("alice", declared=True, at=NOW)
 
 
 def mail(size: int) -> bytes:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +63,6 @@ DAMAGES = {
     "link": becomes_a_link,
     "pipe": becomes_a_pipe,
 }
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    store = await open_store(tmp_path)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def alice(store: SqliteStore) -> Account:
-    return await store.ensure_account("alice", declared=True, at=NOW)
 
 
 @pytest.fixture
