@@ -35,6 +35,7 @@ GUARD = "OLDER-VERSIONS-DELETE-MAIL.see-Upgrades-in-operating.md"
 stop over it before they do so."""
 
 _BLOB = re.compile(r"[0-9a-f]{64}")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class Runner:
@@ -118,6 +119,9 @@ class Blobs:
         """Make the folders."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self.temporary.mkdir(mode=0o700, exist_ok=True)
+        # What a crash has left is there until the next start of the proxy.
+        left = [int(name) for name in os.listdir(self.temporary) if _NUMBER.fullmatch(name)]
+        self._numbers = itertools.count(max(left, default=-1) + 1)
         _sync_folder(self.folder.parent)
 
     def drop_temporary(self) -> None:
@@ -205,11 +209,7 @@ class Blobs:
         return f"{self._start}{name[:2]}/{name}"
 
     def writer(self) -> BlobWriter:
-        number = next(self._numbers)
-        while (self.temporary / f"{number}").exists():
-            # Left by a crash, and there until the next start of the proxy.
-            number = next(self._numbers)
-        return BlobWriter(self, number)
+        return BlobWriter(self, next(self._numbers))
 
     async def make_durable(self, blobs: Collection[Blob], *, keep: bool = False) -> None:
         """Put staged blobs in their places, on disk; they are used up, whatever comes of it.
