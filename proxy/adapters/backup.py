@@ -28,7 +28,7 @@ from proxy.adapters.folders import Folder
 from proxy.adapters.sqlite.database import storage_errors
 from proxy.adapters.sqlite.schema import migrations
 from proxy.adapters.store import hold_lock
-from proxy.adapters.store_note import BACKUP, ID_OCTETS, KEPT_AS, NOTE, Age, parse_note
+from proxy.adapters.store_note import BACKUP, ID_OCTETS, KEEP_VALUE, KEPT_AS, NOTE, Age, parse_note
 from proxy.domain.errors import (
     AlreadyExists,
     BadRequest,
@@ -259,11 +259,7 @@ def _keep(catalogue: Path, name: str, value: bytes) -> None:
     if _age(catalogue) is None:
         return
     with closing(sqlite3.connect(catalogue)) as database, database:
-        database.execute(
-            "INSERT INTO secret (name, value) VALUES (?1, ?2) "
-            "ON CONFLICT (name) DO UPDATE SET value = ?2",
-            (name, value),
-        )
+        database.execute(KEEP_VALUE, (name, value))
 
 
 def _check_version(catalogue: Path) -> None:

@@ -26,6 +26,10 @@ BACKUP = "backup"
 """As well: what tells one backup from all others, drawn at random as it is made. In a store it is
 that of the backup which was restored."""
 
+KEEP_VALUE = """
+INSERT INTO secret (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2
+"""
+
 ID_OCTETS = 16
 _COUNT_OCTETS = 8
 _NOTE = re.compile(r"([0-9a-f]{32}) ([0-9]{1,18})\n")
@@ -61,11 +65,7 @@ async def age_of(connection: Connection) -> Age | None:
 
 
 async def set_age(change: Connection, age: Age) -> None:
-    await change.execute(
-        "INSERT INTO secret (name, value) VALUES (?1, ?2) "
-        "ON CONFLICT (name) DO UPDATE SET value = ?2",
-        (KEPT_AS, age.octets()),
-    )
+    await change.execute(KEEP_VALUE, (KEPT_AS, age.octets()))
 
 
 def read_note(data_dir: Path) -> Age | None:
